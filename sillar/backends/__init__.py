@@ -1,0 +1,16 @@
+"""Array libraries behind one small protocol; only `backends/x.py` imports library x."""
+
+from sillar.backends import numpy as _numpy  # registers itself
+from sillar.backends.base import (
+    Array,
+    Backend,
+    Pair,
+    Window,
+    backend_of,
+    backends,
+    register,
+)
+
+__all__ = ["Array", "Backend", "Pair", "Window", "backend_of", "backends", "register"]
+
+register(_numpy.NumpyBackend())

@@ -1,0 +1,159 @@
+"""What a back end is, and how an array's own type picks it.
+
+A back end is the array library's namespace (Array API names) plus the few functions
+that such namespaces lack. Primitives receive it as `xp`. There is no global switch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from sillar.errors import BackendError, ConfigError
+
+Array = Any  # a raw array of some back end
+Pair = tuple[int, int]
+
+
+class Window(NamedTuple):
+    """A sliding window over images: kernel, stride, padding and dilation, in cells.
+
+    `padding` is ((top, bottom), (left, right)).
+    """
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+
+    def span(self, axis: int) -> int:
+        """Return how many cells the dilated kernel covers along `axis` (0 or 1)."""
+        return (self.kernel[axis] - 1) * self.dilation[axis] + 1
+
+    def positions(self, size: Pair) -> Pair:
+        """Return how many places the window has in an image of `size` (h, w)."""
+        return self._along(0, size[0]), self._along(1, size[1])
+
+    def _along(self, axis: int, size: int) -> int:
+        free = size + sum(self.padding[axis]) - self.span(axis)
+        return free // self.stride[axis] + 1 if free >= 0 else 0
+
+
+class Backend(ABC):
+    """An array namespace plus the functions it lacks; images are (n, h, w, c).
+
+    `name` is what people call it, `array_types` are the types of its arrays.
+    """
+
+    name: str
+    array_types: tuple[type, ...]
+
+    def __init__(self, namespace: Any) -> None:
+        names = vars(namespace).items()
+        vars(self).update({k: v for k, v in names if not hasattr(type(self), k)})
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"back end {self.name!r} has no function {name!r}")
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> Any:
+        """Return `array` as a NumPy array on the host."""
+
+    @abstractmethod
+    def assign(self, array: Array, value: Array) -> Array:
+        """Write `value` into `array`, in place where arrays are mutable; return it."""
+
+    @abstractmethod
+    def random_uniform(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        """Draw from [0, 1); equal keys, two uint64 words, give equal draws."""
+
+    @abstractmethod
+    def random_normal(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        """Draw from the standard normal; equal keys give equal draws."""
+
+    @abstractmethod
+    def scatter_add(self, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        """Return zeros of `shape` with `values` added at `index`."""
+
+    @abstractmethod
+    def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
+        """Return `x` with (before, after) cells of `value` along each axis."""
+
+    @abstractmethod
+    def einsum(self, subscripts: str, *operands: Array) -> Array:
+        """Return the Einstein sum with explicit output, as in NumPy."""
+
+    @abstractmethod
+    def erf(self, x: Array) -> Array:
+        """Return the error function of each element."""
+
+    @abstractmethod
+    def conv(self, x: Array, w: Array, window: Window, groups: int) -> Array:
+        """Correlate x (n, h, w, c) with w (kh, kw, c / groups, o)."""
+
+    @abstractmethod
+    def conv_input(
+        self, g: Array, w: Array, size: Pair, window: Window, groups: int
+    ) -> Array:
+        """Return the gradient of `conv` for its input of `size` (h, w)."""
+
+    @abstractmethod
+    def conv_weight(self, x: Array, g: Array, window: Window, groups: int) -> Array:
+        """Return the gradient of `conv` for its weight."""
+
+    @abstractmethod
+    def max_pool(self, x: Array, window: Window) -> Array:
+        """Return the largest value of each window."""
+
+    @abstractmethod
+    def max_pool_at(self, v: Array, x: Array, window: Window) -> Array:
+        """Return `v` where `x` has the first largest value of each window."""
+
+    @abstractmethod
+    def max_unpool(self, g: Array, x: Array, window: Window) -> Array:
+        """Add `g` where `x` has the first largest value of each window."""
+
+    @abstractmethod
+    def sum_pool(self, x: Array, window: Window) -> Array:
+        """Return the sum of each window."""
+
+    @abstractmethod
+    def sum_unpool(self, g: Array, size: Pair, window: Window) -> Array:
+        """Add `g` to every cell of its window, in an image of `size` (h, w)."""
+
+
+_BY_TYPE: dict[type, Backend] = {}
+_BACKENDS: dict[str, Backend] = {}
+
+
+def register(backend: Backend) -> None:
+    """Make `backend` the one that computes with arrays of its types."""
+    _BACKENDS[backend.name] = backend
+    _BY_TYPE.update(dict.fromkeys(backend.array_types, backend))
+
+
+def backends() -> dict[str, Backend]:
+    """Return the back ends that are loaded, by name."""
+    return dict(_BACKENDS)
+
+
+def backend_of(array: Array) -> Backend:
+    """Return the back end that `array` belongs to, by its type."""
+    return _BY_TYPE.get(type(array)) or _search(array)
+
+
+def _search(array: Array) -> Backend:
+    if array is None:
+        raise ConfigError(
+            "a parameter has no value yet: call model.init(sillar.Rng(seed)) first"
+        )
+    for backend in _BACKENDS.values():
+        if isinstance(array, backend.array_types):
+            _BY_TYPE[type(array)] = backend
+            return backend
+    known = ", ".join(_BACKENDS) or "none"
+    raise BackendError(
+        f"expected an array of a loaded back end ({known}),"
+        f" got {type(array).__module__}.{type(array).__qualname__}:"
+        " convert it with numpy.asarray first"
+    )

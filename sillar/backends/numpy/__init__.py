@@ -1,0 +1,63 @@
+"""The CPU back end: NumPy's namespace, convolution, pooling and random draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sillar.backends.base import Array, Backend, Pair
+from sillar.backends.numpy import convolution, pooling, special
+
+
+class NumpyBackend(Backend):
+    """NumPy arrays on the host."""
+
+    name = "numpy"
+    array_types = (np.ndarray, np.generic)
+
+    conv = staticmethod(convolution.conv)
+    conv_input = staticmethod(convolution.conv_input)
+    conv_weight = staticmethod(convolution.conv_weight)
+    max_pool = staticmethod(pooling.max_pool)
+    max_pool_at = staticmethod(pooling.max_pool_at)
+    max_unpool = staticmethod(pooling.max_unpool)
+    sum_pool = staticmethod(pooling.sum_pool)
+    sum_unpool = staticmethod(pooling.sum_unpool)
+    erf = staticmethod(special.erf)
+
+    def __init__(self) -> None:
+        super().__init__(np)
+
+    def to_numpy(self, array: Array) -> Any:
+        return np.asarray(array)
+
+    def assign(self, array: Array, value: Array) -> Array:
+        array[...] = value
+        return array
+
+    def random_uniform(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        return _generator(key).random(shape, dtype=np.dtype(dtype))
+
+    def random_normal(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
+        return _generator(key).standard_normal(shape, dtype=np.dtype(dtype))
+
+    def scatter_add(self, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        out = np.zeros(shape, values.dtype)
+        if any(isinstance(part, np.ndarray) for part in index):
+            np.add.at(out, index, values)  # an index may come more than once
+        else:
+            out[index] = values
+        return out
+
+    def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
+        return np.pad(x, widths, constant_values=value)
+
+    def einsum(self, subscripts: str, *operands: Array) -> Array:
+        return np.einsum(subscripts, *operands, optimize=True)
+
+
+def _generator(key: Array) -> Any:
+    from numpy.random import Generator, Philox
+
+    return Generator(Philox(key=key))

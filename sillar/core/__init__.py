@@ -1,0 +1,1 @@
+"""Tensors, primitives and gradients of every order."""

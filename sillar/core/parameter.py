@@ -1,0 +1,181 @@
+"""Trainable and saved arrays, and the one vector that holds a model's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sillar.backends import Array, backend_of
+from sillar.core.rng import Rng
+from sillar.core.tensor import Tensor
+from sillar.errors import ConfigError, ShapeError
+
+Initializer = Callable[[Rng, tuple[int, ...], Any], Array]  # (rng, shape, dtype)
+
+
+class Parameter(Tensor):
+    """A trained tensor: it knows its shape and how its first values are drawn.
+
+    It has no values until `model.init(rng)` lays out the vector of all parameters.
+    """
+
+    __slots__ = ("declared", "init")
+
+    trained = True
+
+    def __init__(self, shape: Sequence[int], init: Initializer) -> None:
+        sizes = tuple(shape)
+        if not all(isinstance(n, int) and n >= 0 for n in sizes):
+            raise ConfigError(
+                f"{type(self).__name__}: shape must be integers >= 0, got {shape!r}"
+            )
+        self.declared = sizes
+        self.init = init
+        self.data = None
+        self.grad = None
+        self.node = None
+        self.requires_grad = self.trained
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.declared
+
+    @property
+    def size(self) -> int:
+        return prod(self.declared)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.declared)
+
+
+class Buffer(Parameter):
+    """A tensor that is saved with the model but not trained, as running statistics."""
+
+    __slots__ = ()
+
+    trained = False
+
+    def assign(self, value: Any) -> None:
+        """Write new values of the same shape."""
+        raw = value.data if isinstance(value, Tensor) else value
+        if tuple(raw.shape) != self.declared:
+            raise ShapeError(
+                f"Buffer.assign: expected shape {self.declared}, got {tuple(raw.shape)}"
+            )
+        self.data = backend_of(self.data).assign(self.data, raw)
+
+
+class Parameters(Mapping[str, Parameter]):
+    """A model's parameters by dotted path, in order, all views of one vector."""
+
+    def __init__(self, named: Mapping[str, Parameter]) -> None:
+        self._named = dict(named)
+        self._vector: Array | None = None
+
+    def __getitem__(self, path: str) -> Parameter:
+        return self._named[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def __repr__(self) -> str:
+        rows = (f"{path} {p.shape}" for path, p in self.items())
+        return f"Parameters({', '.join(rows)})"
+
+    @property
+    def size(self) -> int:
+        """Return the number of all elements."""
+        return sum(p.size for p in self.values())
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Return where each parameter lies in the vector."""
+        end, places = 0, {}
+        for path, p in self.items():
+            places[path] = slice(end, end + p.size)
+            end += p.size
+        return places
+
+    @property
+    def vector(self) -> Array:
+        """Return the vector; parameters that lie apart are copied into a new one."""
+        if not self._is_view_of(self._vector):
+            self._vector = self._common_vector()
+        if self._vector is None:
+            dtype = np.result_type(*(p.data for p in self.values())) if self else None
+            self.lay_out(dtype, lambda path, p: p.data)
+        return self._vector
+
+    def pack(self, gradients: Mapping[str, Any] | Sequence[Any]) -> Array:
+        """Return one gradient per parameter, by path or in order, as one vector."""
+        if isinstance(gradients, Mapping):
+            missing = [path for path in self if path not in gradients]
+            if missing or len(gradients) != len(self):
+                raise ShapeError(
+                    f"pack: expected one gradient for each of {list(self)}, got"
+                    f" {list(gradients)}"
+                )
+            gradients = [gradients[path] for path in self]
+        if len(gradients) != len(self):
+            raise ShapeError(
+                f"pack: expected {len(self)} gradients, got {len(gradients)}"
+            )
+        out = np.empty(self.size, self.vector.dtype)
+        for (path, p), place, g in zip(
+            self.items(), self.slices.values(), gradients, strict=True
+        ):
+            if tuple(g.shape) != p.shape:
+                raise ShapeError(
+                    f"pack: expected shape {p.shape} for the gradient of {path}, got"
+                    f" {tuple(g.shape)}"
+                )
+            out[place].reshape(p.shape)[...] = g.data if isinstance(g, Tensor) else g
+        return out
+
+    def lay_out(self, dtype: Any, value: Callable[[str, Parameter], Array]) -> Array:
+        """Make the vector, fill it with value(path, parameter), and set the views."""
+        values = {path: value(path, p) for path, p in self.items()}
+        self._vector = vector = np.empty(self.size, dtype)
+        for path, place in self.slices.items():
+            p = self._named[path]
+            p.data = vector[place].reshape(p.shape)
+            p.data[...] = values[path]
+        return vector
+
+    def _is_view_of(self, vector: Array | None) -> bool:
+        """Say whether every parameter is a view at its place in `vector`."""
+        if vector is None or vector.size != self.size:
+            return False
+        start = address(vector)
+        for p, place in zip(self.values(), self.slices.values(), strict=True):
+            expected = start + place.start * vector.itemsize
+            if p.size and (address(p.data) != expected or p.dtype != vector.dtype):
+                return False
+        return True
+
+    def _common_vector(self) -> Array | None:
+        """Return the stretch of a larger vector that already holds the parameters."""
+        first = next((p.data for p in self.values() if p.size), None)
+        base = getattr(first, "base", None)
+        if first is None or base is None or base.ndim != 1 or base.dtype != first.dtype:
+            return None
+        begin = (address(first) - address(base)) // base.itemsize
+        stretch = base[begin : begin + self.size]
+        return stretch if self._is_view_of(stretch) else None
+
+
+def address(array: Array) -> int:
+    """Return where the first element of a parameter's array lies in memory."""
+    if array is None:
+        raise ConfigError(
+            "a parameter has no value yet: call model.init(sillar.Rng(seed)) first"
+        )
+    place: int = array.__array_interface__["data"][0]
+    return place

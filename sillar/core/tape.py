@@ -1,0 +1,176 @@
+"""The narrow waist: primitives, and the nodes they leave behind.
+
+Everything a model computes is a call of a primitive. A call leaves a node that knows
+the primitive, its inputs and its static arguments, never its output, so the graph has
+no cycles and is freed as soon as nobody holds its end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from sillar.backends import Array, backend_of
+from sillar.core.dtypes import SCALARS, as_array, describe
+from sillar.core.tensor import Tensor, wrap
+from sillar.errors import DtypeError, ShapeError, SillarError
+
+Rule = Callable[..., Any]  # (g, y, *inputs, **static) -> gradient of one input
+
+_PRIMITIVES: list[Primitive] = []
+_next_order = count().__next__
+
+
+class _Recording(threading.local):
+    """Whether this thread's calls leave nodes behind."""
+
+    on = True
+
+
+recording = _Recording()
+
+
+class no_grad:  # noqa: N801 - the field's name for it
+    """Context in which nothing is recorded: results have no gradients."""
+
+    __slots__ = ("before",)
+
+    value = False
+
+    def __enter__(self) -> None:
+        self.before = recording.on
+        recording.on = self.value
+
+    def __exit__(self, *exception: object) -> None:
+        recording.on = self.before
+
+
+class enable_grad(no_grad):  # noqa: N801
+    """Context in which calls are recorded, whatever surrounds it."""
+
+    __slots__ = ()
+
+    value = True
+
+
+class Node:
+    """One call: the primitive, its inputs, its static arguments, and its number.
+
+    Numbers grow in the order of calls, so an input's node has a smaller one.
+    """
+
+    __slots__ = ("inputs", "order", "primitive", "static")
+
+    def __init__(
+        self, primitive: Primitive, inputs: tuple[Any, ...], static: dict[str, Any]
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = inputs
+        self.static = static
+        self.order = _next_order()
+
+
+class Primitive:
+    """A forward over raw arrays and one gradient rule per differentiable argument.
+
+    `forward(xp, *arrays, **static)` calls only functions of the back end `xp`. A rule
+    `(g, y, *inputs, **static)` returns the gradient of its input in tensor operations,
+    so that it can be differentiated again. A primitive without rules has no gradient.
+    """
+
+    def __init__(self, forward: Callable[..., Array]) -> None:
+        self.forward = forward
+        self.rules: tuple[Rule | None, ...] = ()
+        self.each: Rule | None = None
+        self.differentiable = False
+        self.name = self.__name__ = forward.__name__.rstrip("_")
+        self.__doc__ = forward.__doc__
+
+    def defvjp(self, *rules: Rule | None) -> None:
+        """Set one rule per argument, in order; `None` where there is no gradient."""
+        self.rules = rules
+        self.differentiable = True
+
+    def defvjp_each(self, rule: Rule) -> None:
+        """Set one rule `(i, g, y, *inputs, **static)` for any number of arguments."""
+        self.each = rule
+        self.differentiable = True
+
+    def __call__(self, *args: Any, **static: Any) -> Tensor:
+        """Compute the output, and record the call if an input is tracked."""
+        arrays = []
+        tracked = False
+        for arg in args:
+            if isinstance(arg, Tensor):
+                arrays.append(arg.data)
+                if arg.requires_grad:
+                    tracked = True
+            elif isinstance(arg, SCALARS) and len(args) > 1:
+                arrays.append(arg)
+            else:
+                return self(*_lifted(args), **static)
+        try:
+            data = self.forward(_backend(arrays), *arrays, **static)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(error, self, arrays, static) from None
+        out = wrap(data)
+        if tracked and recording.on and self.differentiable:
+            out.requires_grad = True
+            out.node = Node(self, args, static)
+        return out
+
+    def gradient(self, i: int, g: Tensor, y: Tensor) -> Any:
+        """Return the gradient of input `i`, given `g` at the output `y`; or None."""
+        node = y.node
+        assert node is not None
+        if self.each is not None:
+            return self.each(i, g, y, *node.inputs, **node.static)
+        rule = self.rules[i] if i < len(self.rules) else None
+        return None if rule is None else rule(g, y, *node.inputs, **node.static)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+def primitive(forward: Callable[..., Array]) -> Primitive:
+    """Make a primitive of `forward(xp, *arrays, **static)` and list it."""
+    made = Primitive(forward)
+    _PRIMITIVES.append(made)
+    return made
+
+
+def all_primitives() -> tuple[Primitive, ...]:
+    """Return every primitive made with `@primitive`, in order of definition."""
+    return tuple(_PRIMITIVES)
+
+
+def lift(value: Any) -> Any:
+    """Return `value` as a tensor; tensors pass."""
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def _lifted(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return tensors for arrays and lists; a scalar beside others stays itself."""
+    weak = SCALARS if len(args) > 1 else ()
+    return tuple(arg if isinstance(arg, weak) else lift(arg) for arg in args)
+
+
+def _backend(arrays: list[Array]) -> Any:
+    for array in arrays:
+        if not isinstance(array, SCALARS):
+            return backend_of(array)
+    return backend_of(as_array(arrays[0]))
+
+
+def _explained(
+    error: Exception, primitive: Primitive, arrays: list[Array], static: dict[str, Any]
+) -> Exception:
+    """Return an error of ours that names the operation and what it was given."""
+    if isinstance(error, SillarError):
+        return error
+    got = ", ".join(map(describe, arrays))
+    given = "".join(f", {name}={value!r}" for name, value in static.items())
+    kind = DtypeError if isinstance(error, TypeError) else ShapeError
+    return kind(f"{primitive.name}: cannot take ({got}{given}): {error}")

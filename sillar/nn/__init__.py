@@ -1,0 +1,58 @@
+"""Layers, initial values and losses."""
+
+from sillar.core.parameter import Buffer, Parameter, Parameters
+from sillar.nn import initializers
+from sillar.nn.activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from sillar.nn.cross_entropy import CrossEntropy, Focal
+from sillar.nn.images import AvgPool2D, Conv2D, MaxPool2D
+from sillar.nn.layer import Layer, is_training, next_rng
+from sillar.nn.layers import Dense, Dropout, Embedding, Flatten, Sequential
+from sillar.nn.losses import MAE, MSE, BinaryCrossEntropy, Hinge, Huber, Loss
+from sillar.nn.normalization import BatchNorm, LayerNorm
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "MAE",
+    "MSE",
+    "AvgPool2D",
+    "BatchNorm",
+    "BinaryCrossEntropy",
+    "Buffer",
+    "Conv2D",
+    "CrossEntropy",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Focal",
+    "Hinge",
+    "Huber",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Loss",
+    "MaxPool2D",
+    "Parameter",
+    "Parameters",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "initializers",
+    "is_training",
+    "next_rng",
+]

@@ -1,0 +1,82 @@
+"""Activations as layers."""
+
+from __future__ import annotations
+
+from sillar.core import functional, ops
+from sillar.core.tensor import Tensor
+from sillar.nn.layer import Layer
+
+
+class ReLU(Layer):
+    """max(x, 0); the derivative at 0 is 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu(x)
+
+
+class LeakyReLU(Layer):
+    """x where x > 0, else slope * x; the derivative at 0 is `slope`."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(x, self.slope)
+
+
+class ELU(Layer):
+    """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.elu(x, self.alpha)
+
+
+class GELU(Layer):
+    """x * P(N(0, 1) <= x), exactly or in its tanh form (Hendrycks & Gimpel 2016)."""
+
+    def __init__(self, *, approximate: bool = False) -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.gelu(x, approximate=self.approximate)
+
+
+class SiLU(Layer):
+    """x * sigmoid(x), also called swish."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(x)
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.sigmoid(x)
+
+
+class Tanh(Layer):
+    """The hyperbolic tangent."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.tanh(x)
+
+
+class Softplus(Layer):
+    """log(1 + exp(x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softplus(x)
+
+
+class Softmax(Layer):
+    """exp(x) / sum(exp(x)) along `axis`."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.softmax(x, self.axis)

@@ -1,0 +1,94 @@
+"""Batch and layer normalisation."""
+
+from __future__ import annotations
+
+from sillar.core.functional import mean, variance
+from sillar.core.ops import sqrt
+from sillar.core.parameter import Buffer, Parameter
+from sillar.core.tensor import Tensor
+from sillar.errors import ConfigError, ShapeError
+from sillar.nn.initializers import ones, zeros
+from sillar.nn.layer import Layer, is_training
+from sillar.nn.layers import at_least
+
+
+class BatchNorm(Layer):
+    """Centre and scale each channel, the last axis (Ioffe & Szegedy 2015, alg. 1).
+
+    In training with the mean and variance of the batch, which also move the running
+    ones: running = (1 - momentum) * running + momentum * batch, with the unbiased
+    variance. At inference with the running ones.
+    """
+
+    mixes_batch = True
+
+    def __init__(
+        self, n: int, *, momentum: float = 0.1, eps: float = 1e-5, affine: bool = True
+    ) -> None:
+        self.n = at_least("BatchNorm", "n", n, 1)
+        self.momentum = _between("BatchNorm", "momentum", momentum)
+        self.eps = _positive("BatchNorm", eps)
+        self.affine = affine
+        self.weight = Parameter((n,), ones) if affine else None
+        self.bias = Parameter((n,), zeros) if affine else None
+        self.running_mean = Buffer((n,), zeros)
+        self.running_var = Buffer((n,), ones)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_last_axis(self, x, self.n)
+        if is_training():
+            centre, spread = self._batch_statistics(x)
+        else:
+            centre, spread = self.running_mean, self.running_var
+        y = (x - centre) / sqrt(spread + self.eps)
+        return y if self.weight is None else y * self.weight + self.bias
+
+    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        count = x.size // self.n
+        if count < 2:
+            raise ShapeError(
+                f"{self!r}: training needs two values or more per channel, got shape"
+                f" {x.shape}: use a larger batch"
+            )
+        axes = tuple(range(x.ndim - 1))
+        centre, spread = mean(x, axes), variance(x, axes)
+        for running, batch in (
+            (self.running_mean, centre.detach()),
+            (self.running_var, spread.detach() * (count / (count - 1))),
+        ):
+            running.assign(running * (1 - self.momentum) + batch * self.momentum)
+        return centre, spread
+
+
+class LayerNorm(Layer):
+    """Centre and scale each vector along the last axis (Ba et al. 2016)."""
+
+    def __init__(self, n: int, *, eps: float = 1e-5, affine: bool = True) -> None:
+        self.n = at_least("LayerNorm", "n", n, 1)
+        self.eps = _positive("LayerNorm", eps)
+        self.affine = affine
+        self.weight = Parameter((n,), ones) if affine else None
+        self.bias = Parameter((n,), zeros) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_last_axis(self, x, self.n)
+        centred = x - mean(x, -1, keepdims=True)
+        y = centred / sqrt(mean(centred * centred, -1, keepdims=True) + self.eps)
+        return y if self.weight is None else y * self.weight + self.bias
+
+
+def _check_last_axis(layer: Layer, x: Tensor, n: int) -> None:
+    if x.ndim < 2 or x.shape[-1] != n:
+        raise ShapeError(f"{layer!r}: expected input (..., {n}), got {x.shape}")
+
+
+def _positive(owner: str, eps: float) -> float:
+    if not eps > 0:
+        raise ConfigError(f"{owner}: eps must be > 0, got {eps!r:.40}")
+    return eps
+
+
+def _between(owner: str, name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{owner}: {name} must be in [0, 1], got {value!r:.40}")
+    return value
