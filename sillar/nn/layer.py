@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from sillar.core.describe import label
 from sillar.core.extend import with_gradient
 from sillar.core.parameter import Buffer, Parameter, Parameters
 from sillar.core.rng import Rng
@@ -142,19 +143,6 @@ class Layer(ABC):
         for path, buffer in self.buffers().items():
             buffer.data = arrays[path].copy()
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments, read back from the attributes.
-
-        Where the attribute is a parameter, the argument was whether to have it.
-        """
-        found = {}
-        for name, spec in _signature(self).items():
-            value = vars(self)[name]
-            if isinstance(spec.default, bool):
-                value = value is not None and value is not False
-            found[name] = value
-        return found
-
     def _walk(self) -> dict[str, Parameter]:
         found: dict[str, Parameter] = {}
         seen: set[int] = set()
@@ -163,32 +151,10 @@ class Layer(ABC):
         return found
 
     def _label(self) -> str:
-        """Return the class and its plain arguments, as in Dense(288, 10)."""
-        try:
-            arguments = self.arguments()
-        except KeyError:  # a user's layer need not keep its arguments
-            return type(self).__name__
-        parts = []
-        for name, spec in _signature(self).items():
-            value = arguments[name]
-            text = getattr(value, "__name__", None) or f"{value!r:.40}"
-            if spec.default is spec.empty:
-                parts.append(text)
-            elif value is not spec.default and value != spec.default:
-                parts.append(f"{name}={text}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+        return label(self)
 
     def __repr__(self) -> str:
         return self._label()
-
-
-def _signature(layer: Layer) -> dict[str, Any]:
-    import inspect
-
-    if type(layer).__init__ is object.__init__:
-        return {}
-    named = inspect.signature(type(layer).__init__).parameters.items()
-    return {name: spec for name, spec in named if name != "self"}
 
 
 def _find(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:

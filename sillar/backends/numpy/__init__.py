@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array, Backend, Pair
-from sillar.backends.numpy import convolution, pooling, special
+from sillar.backends.numpy import convolution, memory, pooling, special
 
 
 class NumpyBackend(Backend):
@@ -28,6 +28,7 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(np)
+        memory.keep_pages()
 
     def to_numpy(self, array: Array) -> Any:
         return np.asarray(array)

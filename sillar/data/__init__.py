@@ -1,0 +1,24 @@
+"""Data: datasets, batches of them, and readers of the files they come in.
+
+A reader believes nothing a file says about itself: sizes are checked before memory is
+taken, nothing is unpickled, and what is broken is named in one `DataError`.
+"""
+
+from sillar.data.dataset import Dataset
+from sillar.data.digits import digits, mnist
+from sillar.data.idx import read_idx
+from sillar.data.loader import DataLoader
+from sillar.data.npy import read_npy
+from sillar.data.npz import read_npz
+from sillar.data.table import read_csv
+
+__all__ = [
+    "DataLoader",
+    "Dataset",
+    "digits",
+    "mnist",
+    "read_csv",
+    "read_idx",
+    "read_npy",
+    "read_npz",
+]

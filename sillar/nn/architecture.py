@@ -1,0 +1,94 @@
+"""A model's architecture as plain data, from a closed list of our own layers.
+
+`describe` returns {"type": "Dense", "n_in": 4, ...}; `build` makes the layer again and
+can make nothing else: every type, initialiser and argument is looked up or checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sillar.core.describe import arguments, construct
+from sillar.errors import ConfigError
+from sillar.nn import activations, images, initializers, layers, normalization
+from sillar.nn.layer import Layer
+
+DEPTH = 32  # of containers in one another
+LAYERS: dict[str, type[Layer]] = {
+    kind.__name__: kind
+    for kind in (
+        *(layers.Dense, layers.Dropout, layers.Embedding, layers.Flatten),
+        *(images.Conv2D, images.MaxPool2D, images.AvgPool2D),
+        *(normalization.BatchNorm, normalization.LayerNorm),
+        *(activations.ELU, activations.GELU, activations.LeakyReLU),
+        *(activations.ReLU, activations.Sigmoid, activations.SiLU),
+        *(activations.Softmax, activations.Softplus, activations.Tanh),
+    )
+}
+INITIALIZERS = {
+    function.__name__: function
+    for function in (
+        *(initializers.zeros, initializers.ones, initializers.standard_normal),
+        *(initializers.small_normal, initializers.orthogonal),
+        *(initializers.xavier_uniform, initializers.xavier_normal),
+        *(initializers.he_uniform, initializers.he_normal),
+        *(initializers.lecun_uniform, initializers.lecun_normal),
+    )
+}
+
+
+def describe(layer: Layer) -> dict[str, Any] | None:
+    """Return the layer as plain data, or None if any part is not of the closed list."""
+    if type(layer) is layers.Sequential:
+        parts = [describe(part) for part in layer.layers]
+        return None if None in parts else {"type": "Sequential", "layers": parts}
+    if LAYERS.get(type(layer).__name__) is not type(layer):
+        return None
+    described: dict[str, Any] = {"type": type(layer).__name__}
+    for name, value in arguments(layer).items():
+        if name == "initializer":
+            if INITIALIZERS.get(value.__name__) is not value:
+                return None
+            value = value.__name__
+        described[name] = list(value) if isinstance(value, tuple) else value
+    return described
+
+
+def build(description: Any, owner: str = "architecture", depth: int = 0) -> Layer:
+    """Return the layer that `description` describes; it has no values yet."""
+    if depth > DEPTH:
+        raise ConfigError(f"{owner}: more than {DEPTH} containers in one another")
+    if isinstance(description, Mapping) and description.get("type") == "Sequential":
+        parts = description.get("layers")
+        if not isinstance(parts, list) or set(description) != {"type", "layers"}:
+            raise ConfigError(
+                f"{owner}: Sequential takes (layers), a list of tables, got"
+                f" {sorted(map(str, description))!r:.80}"
+            )
+        return layers.Sequential(
+            *(build(part, f"{owner}.{i}", depth + 1) for i, part in enumerate(parts))
+        )
+    if not isinstance(description, Mapping):
+        return construct(owner, description, LAYERS)  # says what is wrong
+    table = {name: _plain(owner, name, v) for name, v in description.items()}
+    layer: Layer = construct(owner, table, LAYERS)
+    return layer
+
+
+def _plain(owner: str, name: str, value: Any) -> Any:
+    """Return an argument: numbers, flags, text, pairs of integers, initialisers."""
+    if name == "initializer":
+        if not isinstance(value, str) or value not in INITIALIZERS:
+            raise ConfigError(
+                f"{owner}: unknown initializer {value!r:.40}; known are"
+                f" {', '.join(sorted(INITIALIZERS))}"
+            )
+        return INITIALIZERS[value]
+    if isinstance(value, list) and all(type(part) is int for part in value):
+        return tuple(value)
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ConfigError(f"{owner}: {name} cannot be {value!r:.80}")
+    if name in ("bias", "affine", "approximate", "fixed") and type(value) is not bool:
+        raise ConfigError(f"{owner}: {name} must be true or false, got {value!r:.40}")
+    return value

@@ -1,0 +1,70 @@
+"""Adam, and Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+from sillar.backends import backend_of
+from sillar.optim.checks import above_zero, at_least_zero, below_one
+from sillar.optim.optimizer import Optimizer
+from sillar.optim.schedule import Schedule
+
+
+class Adam(Optimizer):
+    """Adam with bias correction (Kingma & Ba 2015, algorithm 1)."""
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(lr)
+        self.beta1 = below_one("Adam: beta1", beta1)
+        self.beta2 = below_one("Adam: beta2", beta2)
+        self.eps = above_zero("Adam: eps", eps)
+
+    def init(self, p):
+        zeros_like = backend_of(p).zeros_like
+        return {"m": zeros_like(p), "v": zeros_like(p)}
+
+    def update(self, p, g, s, lr, t):
+        m = self.beta1 * s["m"] + (1 - self.beta1) * g
+        v = self.beta2 * s["v"] + (1 - self.beta2) * g * g
+        m_hat = m / (1 - self.beta1**t)
+        v_hat = v / (1 - self.beta2**t)
+        return p - lr * m_hat / (v_hat**0.5 + self.eps), {"m": m, "v": v}
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
+
+    The decay is lr * weight_decay * p, so that a schedule scales it too.
+    """
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(lr)
+        self.beta1 = below_one("AdamW: beta1", beta1)
+        self.beta2 = below_one("AdamW: beta2", beta2)
+        self.eps = above_zero("AdamW: eps", eps)
+        self.weight_decay = at_least_zero("AdamW: weight_decay", weight_decay)
+
+    def init(self, p):
+        zeros_like = backend_of(p).zeros_like
+        return {"m": zeros_like(p), "v": zeros_like(p)}
+
+    def update(self, p, g, s, lr, t):
+        m = self.beta1 * s["m"] + (1 - self.beta1) * g
+        v = self.beta2 * s["v"] + (1 - self.beta2) * g * g
+        m_hat = m / (1 - self.beta1**t)
+        v_hat = v / (1 - self.beta2**t)
+        direction = m_hat / (v_hat**0.5 + self.eps) + self.weight_decay * p
+        return p - lr * direction, {"m": m, "v": v}

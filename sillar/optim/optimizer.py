@@ -1,0 +1,203 @@
+"""The base of every optimizer: it runs a rule over the parameter vector in blocks."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from sillar.backends import Array
+from sillar.core.parameter import Parameters
+from sillar.core.tensor import Tensor
+from sillar.errors import ConfigError, DtypeError, ShapeError
+from sillar.optim.checks import at_least_zero, integer, same_names
+from sillar.optim.penalty import Penalty
+from sillar.optim.schedule import Schedule
+from sillar.optim.transform import Transform
+
+BLOCK = 32_768  # elements: a rule's temporaries then stay in the L2 cache
+
+
+class Optimizer(ABC):
+    """A rule that moves parameters along their gradients.
+
+    A subclass gives `init` and `update`, elementwise arithmetic on plain arrays; this
+    class owns the vector, its blocks, the step count and the schedule. `updates` counts
+    the updates applied since `bind`.
+    """
+
+    updates = 0
+    _params: Parameters | None = None
+    _transforms: tuple[Transform, ...] = ()
+    _penalty: Penalty | None = None
+    _shrunk: tuple[slice, ...] = ()  # what the penalty acts on
+
+    def __init__(self, lr: float | Schedule) -> None:
+        what = f"{type(self).__name__}: lr"
+        self.lr = lr if isinstance(lr, Schedule) else at_least_zero(what, lr)
+        self._rule: dict[str, Array] = {}
+
+    @abstractmethod
+    def init(self, p: Array) -> dict[str, Array]:
+        """Return the rule's state at parameters `p`: arrays of the shape of `p`."""
+
+    @abstractmethod
+    def update(
+        self, p: Array, g: Array, s: dict[str, Array], lr: float, t: int
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return new arrays, parameters and state, from gradient `g`; `t` is from 1."""
+
+    def bind(
+        self,
+        params: Parameters,
+        *,
+        transforms: Iterable[Transform] = (),
+        penalty: Penalty | None = None,
+    ) -> Self:
+        """Start afresh on `params`; gradients pass `transforms` in the order given."""
+        name = f"{type(self).__name__}.bind"
+        if not isinstance(params, Parameters):
+            raise ConfigError(
+                f"{name}: expected Parameters, got {type(params).__name__}: give"
+                " model.parameters()"
+            )
+        self._transforms = _all_transforms(name, transforms)
+        self._shrunk = _places(params, penalty)
+        self._penalty, self._params, self.updates = penalty, params, 0
+        self._rule = self.init(params.vector)
+        return self
+
+    @property
+    def params(self) -> Parameters:
+        """Return the parameters that `bind` was given."""
+        return self._bound()
+
+    @property
+    def rate(self) -> float:
+        """Return the learning rate of the next update."""
+        if not isinstance(self.lr, Schedule):
+            return self.lr
+        what = f"{type(self).__name__}: lr at step {self.updates}"
+        return at_least_zero(what, self.lr(self.updates))
+
+    def step(self, grads: Mapping[str, Any] | Sequence[Any] | Array) -> bool:
+        """Apply one update; return False when a transform held it back.
+
+        `grads` holds one gradient per parameter, by path or in order, or is one vector.
+        """
+        p = self.params.vector
+        if isinstance(grads, Mapping | list | tuple):
+            grads = self.params.pack(grads)
+        g = grads.data if isinstance(grads, Tensor) else grads
+        self._check("step: the gradient", p, g)
+        for transform in self._transforms:
+            g = transform(g)
+            if g is None:
+                return False
+            self._check(f"step: the result of {transform!r}", p, g)
+        self._apply(p, g)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of all that a resumed run needs, as a flat dictionary."""
+        self._bound()
+        state: dict[str, Any] = {"updates": self.updates}
+        state |= {f"rule.{name}": np.array(a) for name, a in self._rule.items()}
+        for i, transform in enumerate(self._transforms):
+            saved = transform.state().items()
+            state |= {f"transforms.{i}.{name}": value for name, value in saved}
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved state, after the same `bind`."""
+        p = self.params.vector
+        prefixes = tuple(f"transforms.{i}." for i in range(len(self._transforms)))
+        rest = [name for name in state if not name.startswith(prefixes)]
+        what = f"{type(self).__name__}.load_state"
+        same_names(what, ["updates", *(f"rule.{name}" for name in self._rule)], rest)
+        updates = integer(f"{what}: updates", state["updates"], low=0)
+        rule = {name: np.asarray(state[f"rule.{name}"]) for name in self._rule}
+        for name, array in rule.items():
+            self._check(f"load_state: rule.{name}", p, array)
+        for transform, prefix in zip(self._transforms, prefixes, strict=True):
+            transform.load_state(_below(prefix, state))
+        self.updates = updates
+        for name, array in rule.items():
+            self._rule[name][...] = array
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({values})"
+
+    def _bound(self) -> Parameters:
+        if self._params is None:
+            name = type(self).__name__
+            raise ConfigError(
+                f"{name}: expected parameters to work on, got none yet: call"
+                f" {name}.bind(model.parameters()) first"
+            )
+        return self._params
+
+    def _apply(self, p: Array, g: Array) -> None:
+        lr, t = self.rate, self.updates + 1
+        for block in _blocks(slice(0, p.shape[0])):
+            s = {name: a[block] for name, a in self._rule.items()}
+            moved, new = self.update(p[block], g[block], s, lr, t)
+            for name, a in self._rule.items():
+                a[block] = new[name]
+            p[block] = moved
+        for place in self._shrunk:
+            for block in _blocks(place):
+                p[block] = self._penalty.proximal(p[block], lr)
+        self.updates = t
+
+    def _check(self, what: str, p: Array, array: Any) -> None:
+        if tuple(getattr(array, "shape", (-1,))) != tuple(p.shape):
+            got = getattr(array, "shape", type(array).__name__)
+            raise ShapeError(
+                f"{type(self).__name__}.{what}: expected a vector of shape {p.shape},"
+                f" as the parameters have, got {got}"
+            )
+        if array.dtype != p.dtype:
+            raise DtypeError(
+                f"{type(self).__name__}.{what}: expected {p.dtype}, as the parameters"
+                f" have, got {array.dtype}: convert it with .astype('{p.dtype}')"
+            )
+
+
+def _all_transforms(
+    name: str, transforms: Iterable[Transform]
+) -> tuple[Transform, ...]:
+    found = tuple(transforms) if isinstance(transforms, Iterable) else (None,)
+    if not all(isinstance(transform, Transform) for transform in found):
+        raise ConfigError(
+            f"{name}: expected a list of transforms, got {transforms!r}: write"
+            " transforms=[ClipNorm(1.0)]"
+        )
+    return found
+
+
+def _places(params: Parameters, penalty: Penalty | None) -> tuple[slice, ...]:
+    """Return where `penalty` acts in the vector, neighbours joined."""
+    places: list[slice] = []
+    everywhere = params.slices
+    for path in penalty.paths(params) if penalty else ():
+        place = everywhere[path]
+        if places and places[-1].stop == place.start:
+            place = slice(places.pop().start, place.stop)
+        places.append(place)
+    return tuple(places)
+
+
+def _below(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    inside = (name for name in state if name.startswith(prefix))
+    return {name.removeprefix(prefix): state[name] for name in inside}
+
+
+def _blocks(place: slice) -> Iterator[slice]:
+    for start in range(place.start, place.stop, BLOCK):
+        yield slice(start, min(start + BLOCK, place.stop))

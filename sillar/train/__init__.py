@@ -1,0 +1,25 @@
+"""Training, evaluation, callbacks, checkpoints and model files."""
+
+from sillar.train import metrics
+from sillar.train.callbacks import Callback, EarlyStopping, MetricsLog, Progress, every
+from sillar.train.checkpoint import Checkpoint
+from sillar.train.evaluate import evaluate, predict
+from sillar.train.fit import fit
+from sillar.train.model_files import load, save
+from sillar.train.run import Run
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "MetricsLog",
+    "Progress",
+    "Run",
+    "evaluate",
+    "every",
+    "fit",
+    "load",
+    "metrics",
+    "predict",
+    "save",
+]

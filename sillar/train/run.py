@@ -1,0 +1,50 @@
+"""The one record of a training run: what callbacks see and act on, and what is saved."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sillar.nn import Layer, Loss
+from sillar.optim import Optimizer
+
+SAVED = ("epoch", "batch", "step", "sums", "metrics", "history", "stop", "reason")
+
+
+@dataclass
+class Run:
+    """A training run, at one moment.
+
+    `epoch` counts finished epochs, `batch` the finished batches of the present one and
+    `step` all batches; `metrics` are the latest values and `history` one dictionary
+    per epoch. A callback ends the run by setting `stop`, and `reason` says why.
+    """
+
+    model: Layer
+    loss: Loss
+    optimizer: Optimizer
+    epochs: int
+    batches: int  # per epoch
+    seed: int
+    directory: Path | None = None
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    stop: bool = False
+    reason: str = ""
+    callbacks: tuple[Any, ...] = ()
+    identity: dict[str, Any] = field(default_factory=dict)  # what a resume must share
+    started: float = field(default_factory=time.perf_counter)
+
+    def progress(self) -> dict[str, Any]:
+        """Return the counters and records that a resumed run goes on from."""
+        return {name: getattr(self, name) for name in SAVED}
+
+    def end(self, reason: str) -> None:
+        """Ask the run to stop after the present batch or epoch."""
+        self.stop, self.reason = True, reason
