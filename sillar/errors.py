@@ -8,7 +8,7 @@ SillarError
 ├── DataError          a data file or table that is broken        (ValueError)
 ├── FormatError        a model file that is damaged or hostile    (ValueError)
 ├── BackendError       an array no installed back end knows       (TypeError)
-└── MissingDependency  an optional library that is not installed  (ImportError)
+└── DependencyError    an optional library that is not installed  (ImportError)
 
 Every message names the operation, what was expected, what came and what to do.
 """
@@ -57,5 +57,5 @@ class BackendError(SillarError, TypeError):
     """An array that no installed back end knows."""
 
 
-class MissingDependency(SillarError, ImportError):
+class DependencyError(SillarError, ImportError):
     """An optional library that is not installed."""

@@ -45,8 +45,8 @@ def _from_python(data: Any) -> Any:
         return np.asarray(data)
     except ValueError as error:
         raise ShapeError(
-            f"Tensor: expected numbers or nested lists of equal length, got {data!r:.60}"
-            f" ({error}): make the rows equally long"
+            f"Tensor: expected numbers or nested lists of equal length, got"
+            f" {data!r:.60} ({error}): make the rows equally long"
         ) from None
 
 

@@ -96,9 +96,7 @@ def _variables(primals: tuple[Any, ...]) -> tuple[Tensor, ...]:
         x = lift(primal)
         with enable_grad():
             tracked = x.requires_grad
-            fresh.append(
-                reshape(x, shape=x.shape) if tracked else _variable(x)
-            )
+            fresh.append(reshape(x, shape=x.shape) if tracked else _variable(x))
     return tuple(fresh)
 
 

@@ -27,7 +27,9 @@ def pair(owner: str, name: str, value: Any, least: int) -> Pair:
         raise ConfigError(
             f"{owner}: {name} must be one integer or (rows, columns), got {value!r:.40}"
         )
-    return at_least(owner, name, parts[0], least), at_least(owner, name, parts[1], least)
+    return at_least(owner, name, parts[0], least), at_least(
+        owner, name, parts[1], least
+    )
 
 
 class Conv2D(Layer):
@@ -64,13 +66,16 @@ class Conv2D(Layer):
         self.window = _conv_window(kernel, stride, padding, dilation)
         shape = (*self.window.kernel, c_in // groups, c_out)
         self.fixed = fixed is not False
-        self.weight = _fixed(shape, fixed) if self.fixed else Parameter(shape, initializer)
+        self.weight = (
+            _fixed(shape, fixed) if self.fixed else Parameter(shape, initializer)
+        )
         self.bias = Parameter((c_out,), zeros) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[-1] != self.c_in:
             raise ShapeError(
-                f"{self!r}: expected images (n, height, width, {self.c_in}), got {x.shape}"
+                f"{self!r}: expected images (n, height, width, {self.c_in}), got"
+                f" {x.shape}"
             )
         y = ops.conv(x, self.weight, window=self.window, groups=self.groups)
         return y if self.bias is None else y + self.bias

@@ -118,7 +118,9 @@ class Layer(ABC):
         """Return the arrays of all parameters, then of all buffers, as views."""
         if self.parameters():
             self.parameters().vector  # noqa: B018  says so if there are no values yet
-        return {k: p.data for k, p in (*self.parameters().items(), *self.buffers().items())}
+        return {
+            k: p.data for k, p in (*self.parameters().items(), *self.buffers().items())
+        }
 
     def load_state(self, arrays: Mapping[str, Any]) -> None:
         """Take all values from `arrays`, by path; nothing is changed on a mismatch."""

@@ -50,7 +50,7 @@ class Sequential(Layer):
 
 
 class Dense(Layer):
-    """Affine map over the last axis: x (..., n_in) -> (..., n_out), x @ weight + bias."""
+    """Affine map over the last axis: x (..., n_in) @ weight + bias -> (..., n_out)."""
 
     def __init__(
         self,

@@ -86,7 +86,9 @@ def _split(state: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
         arrays[prefix] = state
         return {"array": prefix}
     if isinstance(state, dict):
-        return {"dict": {k: _split(v, f"{prefix}{k}/", arrays) for k, v in state.items()}}
+        return {
+            "dict": {k: _split(v, f"{prefix}{k}/", arrays) for k, v in state.items()}
+        }
     return {"value": state.item() if isinstance(state, np.generic) else state}
 
 

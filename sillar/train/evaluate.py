@@ -8,7 +8,7 @@ import numpy as np
 
 from sillar.core.tape import no_grad
 from sillar.core.tensor import Tensor
-from sillar.data import DataLoader, Dataset
+from sillar.data import Dataset
 from sillar.errors import ConfigError, ShapeError
 from sillar.nn import Layer, Loss
 from sillar.train import metrics as m

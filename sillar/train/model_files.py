@@ -46,7 +46,9 @@ def load(path: str | Path, model: Layer | None = None) -> Layer:
     if model is None:
         model = _built(path, about(header, path).get("architecture"))
     _check(path, model, header)
-    dtypes = {entry.dtype for entry in header.entries.values() if entry.dtype.kind == "f"}
+    dtypes = {
+        entry.dtype for entry in header.entries.values() if entry.dtype.kind == "f"
+    }
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype("float32")
     model.parameters().lay_out(dtype, lambda path, p: 0)
     for name, buffer in model.buffers().items():
@@ -90,7 +92,9 @@ def _built(path: str | Path, architecture: Any) -> Layer:
 
 def _check(path: str | Path, model: Layer, header: Header) -> None:
     """Raise unless the file holds exactly the arrays that the model declares."""
-    declared = {k: p.shape for k, p in (*model.parameters().items(), *model.buffers().items())}
+    declared = {
+        k: p.shape for k, p in (*model.parameters().items(), *model.buffers().items())
+    }
     stored = {name: entry.shape for name, entry in header.entries.items()}
     missing = sorted(set(declared) - set(stored))
     unknown = sorted(set(stored) - set(declared))

@@ -1,4 +1,4 @@
-"""The one record of a training run: what callbacks see and act on, and what is saved."""
+"""The one record of a training run: what callbacks act on, and what is saved."""
 
 from __future__ import annotations
 

@@ -25,6 +25,15 @@ add.defvjp(lambda g, y, a, b: g, lambda g, y, a, b: g)
 
 
 @primitive
+def negative(xp: Any, x: Array) -> Array:
+    """Return -x."""
+    return xp.negative(x)
+
+
+negative.defvjp(lambda g, y, x: negative(g))
+
+
+@primitive
 def subtract(xp: Any, a: Array, b: Array) -> Array:
     """Return a - b."""
     return xp.subtract(a, b)
@@ -52,12 +61,45 @@ divide.defvjp(lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 
 
 @primitive
-def negative(xp: Any, x: Array) -> Array:
-    """Return -x."""
-    return xp.negative(x)
+def greater(xp: Any, a: Array, b: Array) -> Array:
+    """Return a > b."""
+    return xp.greater(a, b)
 
 
-negative.defvjp(lambda g, y, x: negative(g))
+@primitive
+def greater_equal(xp: Any, a: Array, b: Array) -> Array:
+    """Return a >= b."""
+    return xp.greater_equal(a, b)
+
+
+@primitive
+def less(xp: Any, a: Array, b: Array) -> Array:
+    """Return a < b."""
+    return xp.less(a, b)
+
+
+@primitive
+def less_equal(xp: Any, a: Array, b: Array) -> Array:
+    """Return a <= b."""
+    return xp.less_equal(a, b)
+
+
+@primitive
+def equal(xp: Any, a: Array, b: Array) -> Array:
+    """Return a == b."""
+    return xp.equal(a, b)
+
+
+@primitive
+def not_equal(xp: Any, a: Array, b: Array) -> Array:
+    """Return a != b."""
+    return xp.not_equal(a, b)
+
+
+@primitive
+def sign(xp: Any, x: Array) -> Array:
+    """Return -1, 0 or 1."""
+    return xp.sign(x)
 
 
 @primitive
@@ -66,7 +108,7 @@ def power(xp: Any, x: Array, exponent: Array) -> Array:
     return xp.pow(x, exponent)
 
 
-def _power_base(g: Tensor, y: Tensor, x: Any, exponent: Any) -> Tensor:
+def _power_base(g: Tensor, y: Tensor, x: Tensor, exponent: Any) -> Tensor:
     if isinstance(exponent, SCALARS):
         if exponent == 0:
             return g * 0.0
@@ -135,15 +177,13 @@ def sin(xp: Any, x: Array) -> Array:
     return xp.sin(x)
 
 
-sin.defvjp(lambda g, y, x: g * cos(x))
-
-
 @primitive
 def cos(xp: Any, x: Array) -> Array:
     """Return the cosine of x in radians."""
     return xp.cos(x)
 
 
+sin.defvjp(lambda g, y, x: g * cos(x))
 cos.defvjp(lambda g, y, x: -g * sin(x))
 
 
@@ -202,12 +242,6 @@ absolute.defvjp(lambda g, y, x: g * sign(x))
 
 
 @primitive
-def sign(xp: Any, x: Array) -> Array:
-    """Return -1, 0 or 1."""
-    return xp.sign(x)
-
-
-@primitive
 def maximum(xp: Any, a: Array, b: Array) -> Array:
     """Return the larger of a and b; equal values share the gradient."""
     return xp.maximum(a, b)
@@ -249,39 +283,3 @@ where.defvjp(
     lambda g, y, condition, a, b: where(condition, g, 0.0),
     lambda g, y, condition, a, b: where(condition, 0.0, g),
 )
-
-
-@primitive
-def greater(xp: Any, a: Array, b: Array) -> Array:
-    """Return a > b."""
-    return xp.greater(a, b)
-
-
-@primitive
-def greater_equal(xp: Any, a: Array, b: Array) -> Array:
-    """Return a >= b."""
-    return xp.greater_equal(a, b)
-
-
-@primitive
-def less(xp: Any, a: Array, b: Array) -> Array:
-    """Return a < b."""
-    return xp.less(a, b)
-
-
-@primitive
-def less_equal(xp: Any, a: Array, b: Array) -> Array:
-    """Return a <= b."""
-    return xp.less_equal(a, b)
-
-
-@primitive
-def equal(xp: Any, a: Array, b: Array) -> Array:
-    """Return a == b."""
-    return xp.equal(a, b)
-
-
-@primitive
-def not_equal(xp: Any, a: Array, b: Array) -> Array:
-    """Return a != b."""
-    return xp.not_equal(a, b)

@@ -111,5 +111,5 @@ def _check_images(name: str, x: Array, window: Window) -> None:
         span = (window.span(0), window.span(1))
         raise ShapeError(
             f"{name}: a window over {span} cells with padding {window.padding} does not"
-            f" fit into images of {tuple(x.shape[1:3])}: use a smaller window or padding"
+            f" fit into images of {tuple(x.shape[1:3])}: use a smaller window, or pad"
         )

@@ -102,8 +102,8 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
         len(set(t)) != len(t) for t in (*terms, output)
     ):
         raise ConfigError(
-            f"einsum: expected letters, each at most once in a term, got {subscripts!r}:"
-            " write a diagonal or an ellipsis out"
+            "einsum: expected letters, each at most once in a term, got"
+            f" {subscripts!r}: write a diagonal or an ellipsis out"
         )
     if not set(output) <= letters:
         raise ConfigError(

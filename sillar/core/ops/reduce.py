@@ -35,9 +35,7 @@ def sum_(xp: Any, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Arr
     return xp.sum(x, axis=axis, keepdims=keepdims)
 
 
-sum_.defvjp(
-    lambda g, y, x, *, axis=None, keepdims=False: _spread(g, x, axis, keepdims)
-)
+sum_.defvjp(lambda g, y, x, *, axis=None, keepdims=False: _spread(g, x, axis, keepdims))
 
 
 @primitive
