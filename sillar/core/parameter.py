@@ -109,8 +109,9 @@ class Parameters(Mapping[str, Parameter]):
         if not self._is_view_of(self._vector):
             self._vector = self._common_vector()
         if self._vector is None:
-            dtype = np.result_type(*(p.data for p in self.values())) if self else None
-            self.lay_out(dtype, lambda path, p: p.data)
+            arrays = {path: valued(p.data) for path, p in self.items()}
+            dtype = np.result_type(*arrays.values()) if arrays else np.float32
+            self.lay_out(dtype, lambda path, p: arrays[path])
         return self._vector
 
     def pack(self, gradients: Mapping[str, Any] | Sequence[Any]) -> Array:
@@ -173,9 +174,14 @@ class Parameters(Mapping[str, Parameter]):
 
 def address(array: Array) -> int:
     """Return where the first element of a parameter's array lies in memory."""
+    place: int = valued(array).__array_interface__["data"][0]
+    return place
+
+
+def valued(array: Array) -> Array:
+    """Return a parameter's array, or say that it has none yet."""
     if array is None:
         raise ConfigError(
             "a parameter has no value yet: call model.init(sillar.Rng(seed)) first"
         )
-    place: int = array.__array_interface__["data"][0]
-    return place
+    return array

@@ -58,9 +58,10 @@ class DataLoader:
         return self._batches(self._order(_integer(n, "epoch", least=0)))
 
     def _order(self, epoch: int) -> np.ndarray:
+        order: np.ndarray = np.arange(len(self.dataset))
         if self.shuffle:
-            return self._rng.split("shuffle", epoch).permutation(len(self.dataset))
-        return np.arange(len(self.dataset))
+            order = self._rng.split("shuffle", epoch).permutation(len(self.dataset))
+        return order
 
     def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for batch in range(len(self)):

@@ -66,7 +66,7 @@ def _header(source: Source) -> str:
 def _parse(source: Source, header: str) -> tuple[np.dtype, bool, tuple[int, ...]]:
     try:
         fields = ast.literal_eval(header.strip())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         fields = None
     if not isinstance(fields, dict) or set(fields) != _KEYS:
         raise source.error(

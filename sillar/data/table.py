@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, TextIO, overload
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def read_csv(
     header: bool | None = None,
     delimiter: str = ",",
     dtype: DTypeLike = "float32",
-) -> np.ndarray: ...
+) -> np.ndarray:
+    """Return the numbers of all columns."""
 
 
 @overload
@@ -52,7 +53,8 @@ def read_csv(
     header: bool | None = None,
     delimiter: str = ",",
     dtype: DTypeLike = "float32",
-) -> Dataset: ...
+) -> Dataset:
+    """Return the numbers, and the target column as y."""
 
 
 def read_csv(
@@ -71,8 +73,8 @@ def read_csv(
     """
     _check_options(header, delimiter)
     kind = _float_type(dtype)
-    with open_source(path, "read_csv") as source:
-        rows = _rows(source, delimiter)
+    with open_source(path, "read_csv") as source, _text(source) as text:
+        rows = _rows(source, text, delimiter)
         first = next(rows, None)
         if first is None:
             raise source.error("expected rows, got blank lines only; check the file")
@@ -119,12 +121,18 @@ def _float_type(dtype: DTypeLike) -> np.dtype:
     return kind.newbyteorder("=")
 
 
-def _rows(source: Source, delimiter: str) -> Iterator[_Row]:
+def _text(source: Source) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        source.stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
+    )
+
+
+def _rows(source: Source, text: TextIO, delimiter: str) -> Iterator[_Row]:
     """Yield rows of equal length; blank lines may stand at the end only."""
     import csv
 
     reader = csv.reader(
-        _lines(source),
+        _lines(source, text),
         delimiter=delimiter,
         skipinitialspace=delimiter != " ",
         strict=True,
@@ -159,11 +167,8 @@ def _check_row(source: Source, row: _Row, first: _Row, blank: int) -> None:
         )
 
 
-def _lines(source: Source) -> Iterator[str]:
+def _lines(source: Source, text: TextIO) -> Iterator[str]:
     """Yield lines of text, refusing what is not UTF-8 and what is too long."""
-    text = io.TextIOWrapper(
-        source.stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
-    )
     number = 0
     while line := text.readline(_LINE_LIMIT):
         number += 1
@@ -252,11 +257,13 @@ class _Body:
         self.answers: list[str] = []
 
     def read(self, rows: Iterator[_Row]) -> None:
+        """Take in all rows; at least one."""
         for row in rows:
+            cells = row.cells.copy()
             self.lines.append(row.line)
             if self.column is not None:
-                self.answers.append(row.cells.pop(self.column))
-            self.values.extend(self._parse(row))
+                self.answers.append(cells.pop(self.column))
+            self.values.extend(self._parse(row.line, cells))
         if not self.lines:
             raise self.source.error(
                 "expected rows below the header, got none;"
@@ -312,22 +319,20 @@ class _Body:
             raise self._answer_error(row, f"a number that fits {dtype}")
         return y
 
-    def _parse(self, row: _Row) -> list[float]:
-        text = "".join(row.cells)
+    def _parse(self, line: int, cells: list[str]) -> list[float]:
+        text = "".join(cells)
         if text.isascii() and "_" not in text:  # float() takes 1_0 and other scripts
             with contextlib.suppress(ValueError):
-                return [float(cell) for cell in row.cells]
+                return [float(cell) for cell in cells]
         position = next(
-            number
-            for number, cell in enumerate(row.cells)
-            if not _NUMBER.fullmatch(cell)
+            number for number, cell in enumerate(cells) if not _NUMBER.fullmatch(cell)
         )
         hint = ""
         if self.names is None and len(self.lines) == 1:
             hint = "; if the line holds names, pass header=True"
         raise self.source.error(
-            f"{self._place(row.line, position)}: expected a number,"
-            f" got {row.cells[position][:40]!r};"
+            f"{self._place(line, position)}: expected a number,"
+            f" got {cells[position][:40]!r};"
             f" encode words as numbers and fill in or leave out missing values{hint}"
         )
 

@@ -31,9 +31,13 @@ class Adam(Optimizer):
     def update(self, p, g, s, lr, t):
         m = self.beta1 * s["m"] + (1 - self.beta1) * g
         v = self.beta2 * s["v"] + (1 - self.beta2) * g * g
-        m_hat = m / (1 - self.beta1**t)
+        rate = lr / (1 - self.beta1**t)  # so that rate * m is lr * m_hat
         v_hat = v / (1 - self.beta2**t)
-        return p - lr * m_hat / (v_hat**0.5 + self.eps), {"m": m, "v": v}
+        return p - rate * m / (v_hat**0.5 + self.eps), {"m": m, "v": v}
+
+    def step_size(self, s, lr, t):
+        v_hat = s["v"] / (1 - self.beta2**t)
+        return lr / (v_hat**0.5 + self.eps)
 
 
 class AdamW(Optimizer):
@@ -64,7 +68,11 @@ class AdamW(Optimizer):
     def update(self, p, g, s, lr, t):
         m = self.beta1 * s["m"] + (1 - self.beta1) * g
         v = self.beta2 * s["v"] + (1 - self.beta2) * g * g
-        m_hat = m / (1 - self.beta1**t)
+        rate = lr / (1 - self.beta1**t)  # so that rate * m is lr * m_hat
         v_hat = v / (1 - self.beta2**t)
-        direction = m_hat / (v_hat**0.5 + self.eps) + self.weight_decay * p
-        return p - lr * direction, {"m": m, "v": v}
+        kept = p * (1 - lr * self.weight_decay)
+        return kept - rate * m / (v_hat**0.5 + self.eps), {"m": m, "v": v}
+
+    def step_size(self, s, lr, t):
+        v_hat = s["v"] / (1 - self.beta2**t)
+        return lr / (v_hat**0.5 + self.eps)

@@ -53,7 +53,9 @@ def same_names(what: str, expected: Iterable[str], got: Iterable[str]) -> None:
         )
 
 
-def _number(what: str, value: Any, interval: str, inside: Callable[[float], bool]):
+def _number(
+    what: str, value: Any, interval: str, inside: Callable[[float], bool]
+) -> float:
     if not isinstance(value, Real) or not inside(float(value)):
         raise ConfigError(f"{what} must be in {interval}, got {value!r}")
     return float(value)  # a NumPy scalar would widen float32 arrays

@@ -33,4 +33,4 @@ class Lion(Optimizer):
     def update(self, p, g, s, lr, t):
         sign = backend_of(g).sign(self.beta1 * s["m"] + (1 - self.beta1) * g)
         m = self.beta2 * s["m"] + (1 - self.beta2) * g
-        return p - lr * (sign + self.weight_decay * p), {"m": m}
+        return p * (1 - lr * self.weight_decay) - lr * sign, {"m": m}

@@ -24,9 +24,10 @@ BLOCK = 32_768  # elements: a rule's temporaries then stay in the L2 cache
 class Optimizer(ABC):
     """A rule that moves parameters along their gradients.
 
-    A subclass gives `init` and `update`, elementwise arithmetic on plain arrays; this
-    class owns the vector, its blocks, the step count and the schedule. `updates` counts
-    the updates applied since `bind`.
+    A subclass gives `init` and `update`, elementwise arithmetic on plain arrays, and
+    `step_size` where penalties should know its rates. This class owns the vector, its
+    blocks, the step count and the schedule. `updates` counts the updates applied since
+    `bind`.
     """
 
     updates = 0
@@ -50,6 +51,13 @@ class Optimizer(ABC):
     ) -> tuple[Array, dict[str, Array]]:
         """Return new arrays, parameters and state, from gradient `g`; `t` is from 1."""
 
+    def step_size(self, s: dict[str, Array], lr: float, t: int) -> Array | float:
+        """Return how far a steady gradient of 1 moves each element, update by update.
+
+        It is the step of a penalty's proximal map; `lr`, unless the rule says more.
+        """
+        return lr
+
     def bind(
         self,
         params: Parameters,
@@ -64,10 +72,11 @@ class Optimizer(ABC):
                 f"{name}: expected Parameters, got {type(params).__name__}: give"
                 " model.parameters()"
             )
-        self._transforms = _all_transforms(name, transforms)
-        self._shrunk = _places(params, penalty)
-        self._penalty, self._params, self.updates = penalty, params, 0
+        transforms, shrunk = _all_transforms(name, transforms), _places(params, penalty)
         self._rule = self.init(params.vector)
+        self._params, self._transforms = params, transforms
+        self._penalty, self._shrunk = penalty, shrunk
+        self.updates = 0
         return self
 
     @property
@@ -92,12 +101,12 @@ class Optimizer(ABC):
         if isinstance(grads, Mapping | list | tuple):
             grads = self.params.pack(grads)
         g = grads.data if isinstance(grads, Tensor) else grads
-        self._check("step: the gradient", p, g)
+        self._check(p, g, "step: the gradient")
         for transform in self._transforms:
             g = transform(g)
             if g is None:
                 return False
-            self._check(f"step: the result of {transform!r}", p, g)
+            self._check(p, g, "step: the result of", transform)
         self._apply(p, g)
         return True
 
@@ -121,7 +130,7 @@ class Optimizer(ABC):
         updates = integer(f"{what}: updates", state["updates"], low=0)
         rule = {name: np.asarray(state[f"rule.{name}"]) for name in self._rule}
         for name, array in rule.items():
-            self._check(f"load_state: rule.{name}", p, array)
+            self._check(p, array, f"load_state: rule.{name}")
         for transform, prefix in zip(self._transforms, prefixes, strict=True):
             transform.load_state(_below(prefix, state))
         self.updates = updates
@@ -145,28 +154,37 @@ class Optimizer(ABC):
     def _apply(self, p: Array, g: Array) -> None:
         lr, t = self.rate, self.updates + 1
         for block in _blocks(slice(0, p.shape[0])):
-            s = {name: a[block] for name, a in self._rule.items()}
-            moved, new = self.update(p[block], g[block], s, lr, t)
+            moved, new = self.update(p[block], g[block], self._part(block), lr, t)
             for name, a in self._rule.items():
                 a[block] = new[name]
             p[block] = moved
-        for place in self._shrunk:
-            for block in _blocks(place):
-                p[block] = self._penalty.proximal(p[block], lr)
+        if self._penalty is not None:
+            self._shrink(p, self._penalty, lr, t)
         self.updates = t
 
-    def _check(self, what: str, p: Array, array: Any) -> None:
-        if tuple(getattr(array, "shape", (-1,))) != tuple(p.shape):
-            got = getattr(array, "shape", type(array).__name__)
+    def _shrink(self, p: Array, penalty: Penalty, lr: float, t: int) -> None:
+        for place in self._shrunk:
+            for block in _blocks(place):
+                step = self.step_size(self._part(block), lr, t)
+                p[block] = penalty.proximal(p[block], step)
+
+    def _part(self, block: slice) -> dict[str, Array]:
+        return {name: a[block] for name, a in self._rule.items()}
+
+    def _check(self, p: Array, array: Any, *what: object) -> None:
+        got = getattr(array, "shape", type(array).__name__)
+        if got == p.shape and array.dtype == p.dtype:
+            return
+        name = f"{type(self).__name__}.{' '.join(map(str, what))}"
+        if got != p.shape:
             raise ShapeError(
-                f"{type(self).__name__}.{what}: expected a vector of shape {p.shape},"
-                f" as the parameters have, got {got}"
+                f"{name}: expected a vector of shape {p.shape}, as the parameters have,"
+                f" got {got}"
             )
-        if array.dtype != p.dtype:
-            raise DtypeError(
-                f"{type(self).__name__}.{what}: expected {p.dtype}, as the parameters"
-                f" have, got {array.dtype}: convert it with .astype('{p.dtype}')"
-            )
+        raise DtypeError(
+            f"{name}: expected {p.dtype}, as the parameters have, got {array.dtype}:"
+            f" convert it with .astype('{p.dtype}')"
+        )
 
 
 def _all_transforms(

@@ -1,10 +1,13 @@
 """Penalties that pull parameters towards zero.
 
 A penalty given to `Optimizer.bind` is not added to the gradient: after each update the
-optimizer applies its proximal map with the learning rate as step. For plain SGD this is
-proximal gradient descent. For momentum and for rules with a rate of their own per
-element (Adam, RMSprop, Lion) it is a heuristic: it still gives exact zeros, but the
-exact proximal map would use the rule's own rates. To put the penalty into the loss
+optimizer applies its proximal map. For plain SGD that is proximal gradient descent. For
+momentum and for rules with a rate of their own per element (Adam, RMSprop) it is a
+heuristic: the map takes the step that the rule makes for a steady gradient
+(`Optimizer.step_size`; Yun et al. 2021, ProxGen), which is right where training ends
+and not on the way there; and an element whose gradient was always zero loses its value
+at once. For Lion, whose steps do not depend on the gradient's size, it
+takes the learning rate, and exact zeros are rare. To put the penalty into the loss
 instead, add `penalty.compute(params)` to it.
 """
 
@@ -25,7 +28,7 @@ from sillar.optim.checks import at_least_zero
 class Penalty(ABC):
     """A cost of size `rate` on the parameters whose dotted path fits the glob `where`.
 
-    For an adaptive or momentum rule the proximal step is a heuristic.
+    For any rule but plain SGD the proximal step is a heuristic.
     """
 
     rate: float
@@ -58,8 +61,8 @@ class Penalty(ABC):
         """Return the gradient of the cost at `p`."""
 
     @abstractmethod
-    def proximal(self, p: Array, step: float) -> Array:
-        """Return argmin over x of cost(x) + |x - p|^2 / (2 step)."""
+    def proximal(self, p: Array, step: Array | float) -> Array:
+        """Return argmin over x of cost(x) + sum (x - p)^2 / (2 step)."""
 
 
 class L1(Penalty):
@@ -75,8 +78,8 @@ class L1(Penalty):
     def gradient(self, p: Array) -> Array:
         return float(self.rate) * backend_of(p).sign(p)
 
-    def proximal(self, p: Array, step: float) -> Array:
-        threshold = float(step * self.rate)
+    def proximal(self, p: Array, step: Array | float) -> Array:
+        threshold = float(self.rate) * step
         return p - backend_of(p).clip(p, -threshold, threshold)
 
 
@@ -92,5 +95,5 @@ class L2(Penalty):
     def gradient(self, p: Array) -> Array:
         return float(self.rate) * p
 
-    def proximal(self, p: Array, step: float) -> Array:
-        return p / float(1 + step * self.rate)
+    def proximal(self, p: Array, step: Array | float) -> Array:
+        return p / (1 + float(self.rate) * step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sillar.backends import backend_of
+from sillar.backends import Array, backend_of
 from sillar.optim.checks import above_zero, at_least_zero, below_one
 from sillar.optim.optimizer import Optimizer
 from sillar.optim.schedule import Schedule
@@ -41,12 +41,19 @@ class RMSprop(Optimizer):
     def update(self, p, g, s, lr, t):
         if self.weight_decay:
             g = g + self.weight_decay * p
-        square = self.alpha * s["square"] + (1 - self.alpha) * g * g
-        new, variance = {"square": square}, square
+        new = {"square": self.alpha * s["square"] + (1 - self.alpha) * g * g}
         if self.centered:
-            new["mean"] = mean = self.alpha * s["mean"] + (1 - self.alpha) * g
-            variance = abs(square - mean * mean)  # rounding may leave it below zero
-        direction = g / (variance**0.5 + self.eps)
+            new["mean"] = self.alpha * s["mean"] + (1 - self.alpha) * g
+        direction = g / self._root(new)
         if self.momentum:
             new["v"] = direction = self.momentum * s["v"] + direction
         return p - lr * direction, new
+
+    def step_size(self, s, lr, t):
+        return lr / (1 - self.momentum) / self._root(s)
+
+    def _root(self, s: dict[str, Array]) -> Array:
+        variance = s["square"]
+        if self.centered:
+            variance = abs(variance - s["mean"] * s["mean"])  # < 0 only by rounding
+        return variance**0.5 + self.eps

@@ -45,3 +45,6 @@ class SGD(Optimizer):
         v = self.momentum * s["v"] + g
         direction = g + self.momentum * v if self.nesterov else v
         return p - lr * direction, {"v": v}
+
+    def step_size(self, s, lr, t):
+        return lr / (1 - self.momentum)

@@ -43,7 +43,8 @@ def test_it_is_frozen_and_leaves_the_given_array_writable():
 
 def test_foreign_byte_order_becomes_native():
     data = dataset(x=X.astype(">f4"), y=Y.astype(">i8"))
-    assert data.x.dtype == np.dtype("float32") and data.x.dtype.isnative
+    assert data.x.dtype == np.dtype("float32")
+    assert data.x.dtype.isnative
     np.testing.assert_array_equal(data.x, X)
     assert data.digest() == dataset().digest()
 
@@ -144,7 +145,8 @@ def test_a_stratified_split_is_exact(sizes, share, seed):
     np.testing.assert_array_equal(np.sort(parts), data.x)
     assert len(test) == count
     seats = np.bincount(test.y, minlength=k)
-    assert (seats >= 1).all() and (np.bincount(rest.y, minlength=k) >= 1).all()
+    assert (seats >= 1).all()
+    assert (np.bincount(rest.y, minlength=k) >= 1).all()
     quota = np.array(sizes) * count / n
     if (quota >= 1).all() and (np.array(sizes) - quota >= 1).all():
         assert (np.abs(seats - quota) < 1).all()
@@ -212,28 +214,29 @@ def test_every_row_is_drawn_sooner_or_later():
     data = labelled([10, 10])
     drawn = [data.split(0.5, seed=seed)[1].x for seed in range(40)]
     often = np.bincount(np.concatenate(drawn).astype(int), minlength=20)
-    assert often.min() >= 8 and often.max() <= 32
+    assert often.min() >= 8
+    assert often.max() <= 32
 
 
 @pytest.mark.parametrize(
     "test", [0, 6, -1, 0.0, 1.0, 1.5, float("nan"), 0.01, 0.99, True, "0.2", None]
 )
 def test_sizes_out_of_range_are_refused(test):
-    with pytest.raises(ConfigError, match="Dataset.split: test must.*got"):
+    with pytest.raises(ConfigError, match=r"Dataset.split: test must.*got"):
         dataset().split(test, stratify=False)
 
 
 def test_a_class_of_one_cannot_be_split():
     data = Dataset(np.zeros(5), np.array([0, 0, 0, 0, 2]), NAMES)
-    with pytest.raises(DataError, match="at least 2 rows of every class.*class 'owl'"):
+    with pytest.raises(DataError, match=r"at least 2 rows of every class.*class 'owl'"):
         data.split(0.4)
-    with pytest.raises(DataError, match="class 2;.*stratify=False"):
+    with pytest.raises(DataError, match=r"class 2;.*stratify=False"):
         dataclasses.replace(data, classes=None).split(0.4)
 
 
 @pytest.mark.parametrize("test", [2, 4])
 def test_each_side_needs_room_for_each_class(test):
-    with pytest.raises(DataError, match="each of 3 classes.*from 3 to 3 rows"):
+    with pytest.raises(DataError, match=r"each of 3 classes.*from 3 to 3 rows"):
         dataset().split(test)
 
 

@@ -42,9 +42,11 @@ def read(folder, data, name="file"):
 def test_every_type_comes_back(folder, array, packed):
     data = gzip.compress(idx(array)) if packed else idx(array)
     result = read(folder, data)
-    assert result.dtype == array.dtype and result.dtype.isnative
+    assert result.dtype == array.dtype
+    assert result.dtype.isnative
     np.testing.assert_array_equal(result, array)
-    assert result.flags.writeable and result.flags.c_contiguous
+    assert result.flags.writeable
+    assert result.flags.c_contiguous
 
 
 def test_known_bytes():
@@ -110,7 +112,7 @@ def test_broken_files_are_refused(folder, data, message):
 
 
 def test_a_packed_name_needs_packed_data(folder):
-    with pytest.raises(DataError, match="gzip data as the name says.*take .gz off"):
+    with pytest.raises(DataError, match=r"gzip data as the name says.*take .gz off"):
         read(folder, idx(IMAGES), "images.GZ")
 
 

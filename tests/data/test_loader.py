@@ -47,7 +47,8 @@ def test_iterations_are_successive_epochs():
     loader = DataLoader(dataset(30), 7, shuffle=True, seed=3)
     first, second = rows(loader), rows(loader)
     assert first != second
-    assert first == rows(loader.epoch(0)) and second == rows(loader.epoch(1))
+    assert first == rows(loader.epoch(0))
+    assert second == rows(loader.epoch(1))
     assert rows(loader) == rows(loader.epoch(2))
 
 
@@ -114,7 +115,7 @@ def test_a_batch_larger_than_the_data_is_the_data():
 
 def test_dropping_everything_is_refused():
     assert len(DataLoader(dataset(3), 3, drop_last=True)) == 1
-    with pytest.raises(ConfigError, match="at most the 3 rows.*got 4.*no batch"):
+    with pytest.raises(ConfigError, match=r"at most the 3 rows.*got 4.*no batch"):
         DataLoader(dataset(3), 4, drop_last=True)
 
 

@@ -11,7 +11,7 @@ from sillar.data import read_npy
 from sillar.errors import DataError
 
 HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
-VALUES = np.arange(6, dtype="<f4")
+DATA = np.arange(6, dtype="<f4").tobytes()
 DTYPES = (
     hnp.boolean_dtypes()
     | hnp.integer_dtypes(endianness="?")
@@ -23,7 +23,7 @@ DTYPES = (
 )
 
 
-def npy(header=HEADER, data=VALUES.tobytes(), version=1, length=None):
+def npy(header=HEADER, data=DATA, version=1, length=None):
     """Return the bytes of an NPY file: the reference writer of these tests."""
     text = header.encode() if isinstance(header, str) else header
     size = len(text) if length is None else length
@@ -59,7 +59,8 @@ def test_what_numpy_saves_comes_back(folder, array, version, fortran):
     assert result.shape == array.shape
     assert result.dtype == array.dtype.newbyteorder("=")
     np.testing.assert_array_equal(result, array)
-    assert result.flags.c_contiguous and result.flags.writeable
+    assert result.flags.c_contiguous
+    assert result.flags.writeable
 
 
 def test_a_numpy_scalar_and_an_empty_array(folder):

@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -50,7 +51,8 @@ def test_what_numpy_saves_comes_back(tmp_path, save):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(result[name], array)
         assert result[name].dtype == array.dtype
-        assert result[name].flags.c_contiguous and result[name].flags.writeable
+        assert result[name].flags.c_contiguous
+        assert result[name].flags.writeable
 
 
 def test_an_archive_of_nothing(tmp_path):
@@ -111,13 +113,13 @@ BROKEN = {
     "overlap": (overlapping(), "members overlap"),
     "vast claim": (patched(24, "<I", 2**31), "a claim of 2,147,483,648"),
     "long claim": (patched(24, "<I", len(ONE) + 8), r"got 808; the file is too long"),
-    "short claim": (patched(24, "<I", len(ONE) - 8), "got 792; the file is truncated"),
+    "short claim": (patched(24, "<I", len(ONE) - 8), "got damage .*CRC-32"),
     "beyond the file": (patched(20, "<I", 2**31), "at most .* bytes, the size of the"),
     "elsewhere": (patched(42, "<I", 7), "got damage"),
     "far away": (patched(42, "<I", 2**32 - 2), "got damage"),
     "no NPY": (
         packed([("a.npy", b"12345678")]),
-        r"file.npz\[a.npy\]': expected an NPY",
+        r"\[a.npy\]': expected an NPY file",
     ),
     "empty member": (packed([("a.npy", b"")]), "8 bytes of the magic number, got 0"),
     "objects": (packed([("a.npy", member(np.array([{}])))]), "pickled Python objects"),
@@ -128,16 +130,19 @@ BROKEN = {
 
 @pytest.mark.parametrize(("data", "message"), BROKEN.values(), ids=BROKEN)
 def test_broken_files_are_refused(folder, data, message):
-    with pytest.raises(DataError, match=rf"^read_npz: '.*file.npz.*': .*{message}"):
+    with pytest.raises(DataError, match=rf"^read_npz: '.*file.npz.*{message}"):
         read(folder, data)
 
 
 def test_a_bomb_is_left_at_its_claim(folder):
-    honest = packed([("a.npy", member(np.zeros(10**6, dtype=np.uint8)))])
+    honest = packed([("a.npy", member(np.zeros(2**25, dtype=np.uint8)))])
     start = honest.index(b"PK\1\2")
-    bomb = patched(24, "<I", len(ONE), honest, start)
-    with pytest.raises(DataError, match=r"expected 1,000,000 bytes .* got 800"):
+    bomb = patched(24, "<I", 2**16, honest, start)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"expected 33,554,432 bytes .* got 65,408"):
         read(folder, bomb)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
 
 
 @given(

@@ -172,10 +172,8 @@ def test_a_held_step_changes_nothing(parameters):
     before, p = optimizer.state(), optimizer.params.vector.copy()
     assert optimizer.step(np.array([np.nan])) is False
     after = optimizer.state()
-    assert (before.pop("transforms.0.skipped"), after.pop("transforms.0.skipped")) == (
-        0,
-        1,
-    )
+    assert before.pop("transforms.0.skipped") == 0
+    assert after.pop("transforms.0.skipped") == 1
     assert before == after
     np.testing.assert_array_equal(p, optimizer.params.vector)
 
@@ -304,12 +302,13 @@ def test_bind_wants_parameters_and_transforms(parameters):
 
 def test_gradient_of_wrong_shape_or_dtype(parameters):
     optimizer = SGD(0.1).bind(parameters("float32", p=np.ones(3)))
-    for wrong, got in ((np.ones(2), "(2,)"), (np.ones((3, 1)), "(3, 1)"), (None, None)):
+    wrongs = [(np.ones(2), "(2,)"), (np.ones((3, 1)), "(3, 1)"), (None, "NoneType")]
+    for wrong, got in wrongs:
         with pytest.raises(ShapeError) as caught:
             optimizer.step(wrong)
         assert str(caught.value) == (
             "SGD.step: the gradient: expected a vector of shape (3,), as the parameters"
-            f" have, got {got or 'NoneType'}"
+            f" have, got {got}"
         )
     with pytest.raises(DtypeError) as caught:
         optimizer.step(np.ones(3))
@@ -386,8 +385,8 @@ BROKEN = [
     (
         lambda s: s.update({"rule.v": np.ones(2, "float32")}),
         DtypeError,
-        "Adam.load_state: rule.v: expected float64, as the parameters have, got float32:"
-        " convert it with .astype('float64')",
+        "Adam.load_state: rule.v: expected float64, as the parameters have, got"
+        " float32: convert it with .astype('float64')",
     ),
     (
         lambda s: s.update(updates=-1),

@@ -103,6 +103,19 @@ def sign(xp: Any, x: Array) -> Array:
 
 
 @primitive
+def where(xp: Any, condition: Array, a: Array, b: Array) -> Array:
+    """Return a where `condition` holds, else b."""
+    return xp.where(condition, a, b)
+
+
+where.defvjp(
+    None,
+    lambda g, y, condition, a, b: where(condition, g, 0.0),
+    lambda g, y, condition, a, b: where(condition, 0.0, g),
+)
+
+
+@primitive
 def power(xp: Any, x: Array, exponent: Array) -> Array:
     """Return x ** exponent; the gradient for the exponent needs x >= 0."""
     return xp.pow(x, exponent)
@@ -114,7 +127,8 @@ def _power_base(g: Tensor, y: Tensor, x: Tensor, exponent: Any) -> Tensor:
             return g * 0.0
         return g * exponent if exponent == 1 else g * exponent * x ** (exponent - 1)
     safe = where(equal(exponent, 0), 1.0, exponent - 1)  # 0 * x ** -1 would be nan
-    return g * exponent * x**safe
+    slope: Tensor = exponent * x**safe
+    return g * slope
 
 
 def _power_exponent(g: Tensor, y: Tensor, x: Any, exponent: Any) -> Tensor:
@@ -270,16 +284,3 @@ def _share(winner: Any, loser: Any) -> Tensor:
     dtype = (winner if isinstance(winner, Tensor) else loser).dtype
     above = astype(greater(winner, loser), dtype=dtype)
     return above + astype(equal(winner, loser), dtype=dtype) * 0.5
-
-
-@primitive
-def where(xp: Any, condition: Array, a: Array, b: Array) -> Array:
-    """Return a where `condition` holds, else b."""
-    return xp.where(condition, a, b)
-
-
-where.defvjp(
-    None,
-    lambda g, y, condition, a, b: where(condition, g, 0.0),
-    lambda g, y, condition, a, b: where(condition, 0.0, g),
-)

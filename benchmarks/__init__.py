@@ -1,0 +1,1 @@
+"""Measurements, each one command; results with date and versions in `results/`."""
