@@ -57,7 +57,9 @@ def per_operation() -> dict[str, float]:
 
 def import_milliseconds() -> dict[str, float]:
     """Return the median milliseconds inside Python of importing each."""
-    code = "import time; s = time.perf_counter(); import {}; print(time.perf_counter()-s)"
+    code = (
+        "import time; s = time.perf_counter(); import {}; print(time.perf_counter()-s)"
+    )
     found: dict[str, list[float]] = {"numpy": [], "sillar": []}
     for _ in range(IMPORTS):
         for name, values in found.items():
@@ -69,7 +71,9 @@ def import_milliseconds() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--keep", action="store_true", help="write results/overhead.json")
+    parser.add_argument(
+        "--keep", action="store_true", help="write results/overhead.json"
+    )
     options = parser.parse_args()
     result = {
         "added_microseconds": per_operation(),

@@ -17,23 +17,14 @@ class _Custom(Primitive):
         super().__init__(backward)
         self.name = name
         self.backward = backward
-        self._latest: tuple[Tensor, tuple[Tensor, ...]] | None = None
 
-    def gradient(self, i: int, g: Tensor, y: Tensor) -> Any:
-        """Return gradient `i`; all are computed at once and used one after another."""
-        if self._latest is None or self._latest[0] is not g:
-            assert y.node is not None
-            self._latest = g, self._checked(self.backward(g), y.node.inputs)
-        gradient = self._latest[1][i]
-        if i == self._last(y):
-            self._latest = None
-        return gradient
-
-    def _last(self, y: Tensor) -> int:
+    def gradients(self, places: list[int], g: Tensor, y: Tensor) -> list[Any]:
+        """Return the gradients of the inputs in `places`; all are computed at once."""
         assert y.node is not None
-        return len(y.node.inputs) - 1
+        parts = self._checked(self.backward(g), y.node.inputs)
+        return [parts[i] for i in places]
 
-    def _checked(self, gradients: Any, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    def _checked(self, gradients: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         parts = gradients if isinstance(gradients, tuple | list) else (gradients,)
         if len(parts) != len(inputs):
             raise GradientError(
@@ -41,10 +32,13 @@ class _Custom(Primitive):
                 f" input and then one per parameter, got {len(parts)}"
             )
         for i, (part, x) in enumerate(zip(parts, inputs, strict=True)):
-            if tuple(part.shape) != x.shape:
+            if part is None and not x.requires_grad:
+                continue  # an input of indices, say
+            if part is None or tuple(part.shape) != x.shape:
+                got = None if part is None else tuple(part.shape)
                 raise ShapeError(
                     f"{self.name}: backward must return shape {x.shape} as gradient"
-                    f" {i}, got {tuple(part.shape)}"
+                    f" {i}, got {got}"
                 )
         return tuple(parts)
 

@@ -87,11 +87,12 @@ def _pull(
         g = grads.get(id(y)) if id(y) in wanted else grads.pop(id(y), None)
         if g is None or id(y) not in active or y.node is None:
             continue
-        for i, x in enumerate(y.node.inputs):
-            if id(x) in active:
-                part = y.node.primitive.gradient(i, g, y)
-                if part is not None:
-                    _accumulate(grads, x, _fitted(part, x))
+        inputs = y.node.inputs
+        places = [i for i, x in enumerate(inputs) if id(x) in active]
+        parts = y.node.primitive.gradients(places, g, y)
+        for i, part in zip(places, parts, strict=True):
+            if part is not None:
+                _accumulate(grads, inputs[i], _fitted(part, inputs[i]))
     return grads
 
 

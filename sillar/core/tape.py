@@ -121,14 +121,17 @@ class Primitive:
             out.node = Node(self, args, static)
         return out
 
-    def gradient(self, i: int, g: Tensor, y: Tensor) -> Any:
-        """Return the gradient of input `i`, given `g` at the output `y`; or None."""
+    def gradients(self, places: list[int], g: Tensor, y: Tensor) -> list[Any]:
+        """Return the gradient of each input in `places`, given `g` at the output `y`.
+
+        It is None for an input without a rule.
+        """
         node = y.node
         assert node is not None
         if self.each is not None:
-            return self.each(i, g, y, *node.inputs, **node.static)
-        rule = self.rules[i] if i < len(self.rules) else None
-        return None if rule is None else rule(g, y, *node.inputs, **node.static)
+            return [self.each(i, g, y, *node.inputs, **node.static) for i in places]
+        rules = (self.rules[i] if i < len(self.rules) else None for i in places)
+        return [r and r(g, y, *node.inputs, **node.static) for r in rules]
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
