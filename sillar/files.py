@@ -43,16 +43,16 @@ __all__ = [
     "write_arrays",
 ]
 
-PathLike = str | os.PathLike[str]
+_Path = str | os.PathLike[str]
 
 
-def read_header(path: PathLike) -> Header:
+def read_header(path: _Path) -> Header:
     """Return the header of the file at `path`, checked; the data stays unread."""
     with _reading(path) as file:
         return _header(file)
 
 
-def read_arrays(path: PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_arrays(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of the file at `path`, new and writable, and its metadata."""
     with _reading(path) as file:
         header = _header(file)
@@ -60,7 +60,7 @@ def read_arrays(path: PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return arrays, header.metadata
 
 
-def read_into(path: PathLike, destinations: Mapping[str, np.ndarray]) -> dict[str, str]:
+def read_into(path: _Path, destinations: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Fill `destinations`, which may be views, from `path`; return its metadata.
 
     Names, shapes and dtypes must agree; nothing is written before all were checked.
@@ -78,7 +78,7 @@ def read_into(path: PathLike, destinations: Mapping[str, np.ndarray]) -> dict[st
 
 
 def write_arrays(
-    path: PathLike,
+    path: _Path,
     arrays: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
@@ -88,7 +88,7 @@ def write_arrays(
     """
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     text = compose(arrays, metadata)
-    with _replacing(os.fspath(path)) as file:
+    with _replacing(os.fsdecode(path)) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in arrays.values():
             raw = _bytes(np.ascontiguousarray(array, little(array.dtype)))
@@ -134,9 +134,9 @@ def _sync_folder(folder: str) -> None:
 
 
 @contextmanager
-def _reading(path: PathLike) -> Iterator[BufferedReader]:
+def _reading(path: _Path) -> Iterator[BufferedReader]:
     """Yield the regular file at `path`; errors name it, and a change to it is one."""
-    path = os.fspath(path)  # refuses an int, which open takes for a descriptor
+    path = os.fsdecode(path)  # refuses an int, which open takes for a descriptor
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             before = os.fstat(file.fileno())

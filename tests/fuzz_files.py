@@ -120,7 +120,7 @@ def _slots(node: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _edit(rng: random.Random, box: Any, key: Any, other: Any, other_key: Any) -> None:
-    match rng.randrange(6):
+    match rng.randrange(7):
         case 0:
             box[key] = rng.choice([*ODD, *DTYPES])
         case 1:
@@ -133,6 +133,9 @@ def _edit(rng: random.Random, box: Any, key: Any, other: Any, other_key: Any) ->
             box[rng.choice(NAMES)] = box.pop(key)
         case 5:
             box[key].reverse()
+        case 6:
+            step = rng.choice([1, 2, 8])
+            box[key][:] = [number + step for number in box[key]]
 
 
 MUTATIONS: list[Mutation] = [flip_bits, edit_bytes, truncate, insert, delete]
@@ -141,7 +144,7 @@ MUTATIONS += [edit_length, splice, edit_text, repeat_text, *[edit_json] * 6]
 
 def _place(rng: random.Random, data: bytes) -> int:
     """Return a place in the file, most often in its header."""
-    end = 8 + int.from_bytes(data[:8], "little") if rng.random() < 0.7 else len(data)
+    end = 8 + int.from_bytes(data[:8], "little") if rng.random() < 0.5 else len(data)
     return rng.randint(0, min(end, len(data)))
 
 
