@@ -49,12 +49,16 @@ def label(thing: Any) -> str:
     parts = []
     for argument, spec in signature(type(thing)).items():
         value = given[argument]
-        text = getattr(value, "__name__", None) or f"{value!r:.40}"
+        text = _text(value)
         if spec.default is spec.empty:
             parts.append(text)
-        elif value is not spec.default and value != spec.default:
+        elif text != _text(spec.default):
             parts.append(f"{argument}={text}")
     return f"{name}({', '.join(parts)})"
+
+
+def _text(value: Any) -> str:
+    return getattr(value, "__name__", None) or f"{value!r:.40}"
 
 
 def construct(owner: str, table: Any, kinds: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from sillar.backends import Array
 from sillar.errors import DtypeError, ShapeError
 
-SCALARS = (bool, int, float)  # weak: they take the type of what they meet
+SCALARS = (bool, int, float)  # weak, as NumPy's numbers: they take the type they meet
 DEFAULT = "float32"  # what Python floats become when a tensor is made of them
 
 
@@ -36,6 +37,15 @@ def as_array(data: Any, dtype: Any = None) -> Array:
             " encode text and objects as numbers first"
         )
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def as_number(value: Any) -> Any:
+    """Return any real number, NumPy's too, as Python's own; other things pass."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def _from_python(data: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sillar.core.tape import Node, Primitive, no_grad, recording
+from sillar.core.tape import Node, Primitive, lift, no_grad, recording
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import GradientError, ShapeError
 
@@ -40,7 +40,7 @@ class _Custom(Primitive):
                     f"{self.name}: backward must return shape {x.shape} as gradient"
                     f" {i}, got {got}"
                 )
-        return tuple(parts)
+        return tuple(part if part is None else lift(part) for part in parts)
 
 
 def with_gradient(

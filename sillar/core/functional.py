@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sillar.backends import backend_of
+from sillar.core.dtypes import is_floating
 from sillar.core.ops import (
     astype,
     concat,
@@ -48,6 +49,8 @@ def variance(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def min_(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the smallest value over `axis`; equal values share the gradient."""
+    if not is_floating(x.data):  # -x of whole numbers may wrap around
+        return wrap(backend_of(x.data).min(x.data, axis=axis, keepdims=keepdims))
     return -max_(-x, axis=axis, keepdims=keepdims)
 
 

@@ -31,9 +31,8 @@ def grad(
                 f"grad: input {i}, shape {target.shape}, was not tracked: make it with"
                 " Tensor(..., requires_grad=True) before computing the outputs"
             )
-    seeds = _seeds(roots, cotangents)
     with enable_grad() if create_graph else no_grad():
-        found = _pull(roots, seeds, targets)
+        found = _pull(roots, _seeds(roots, cotangents), targets)
         return rebuild([_or_zeros(found.get(id(t)), t) for t in targets])
 
 
@@ -42,7 +41,7 @@ def backward(loss: Tensor) -> None:
 
     A gradient from an earlier call is replaced, not added to.
     """
-    tape = _recorded([loss])
+    tape = recorded([loss])
     inputs = (x for y in tape for x in y.node.inputs)  # type: ignore[union-attr]
     leaves = {
         id(x): x
@@ -59,7 +58,7 @@ def backward(loss: Tensor) -> None:
         leaf.grad = gradient
 
 
-def _recorded(roots: Iterable[Tensor]) -> list[Tensor]:
+def recorded(roots: Iterable[Tensor]) -> list[Tensor]:
     """Return the tensors with a node that `roots` need, in the order of their calls."""
     seen: dict[int, Tensor] = {}
     stack = list(roots)
@@ -77,7 +76,7 @@ def _pull(
 ) -> dict[int, Tensor]:
     """Return the gradient of each target that was reached, by its id."""
     wanted = {id(t) for t in targets}
-    tape = _recorded(roots)
+    tape = recorded(roots)
     active = _leading_to(tape, wanted)
     grads: dict[int, Tensor] = {}
     for root, seed in zip(roots, seeds, strict=True):
@@ -143,7 +142,7 @@ def _seeds(roots: Sequence[Tensor], cotangents: Any) -> list[Tensor]:
             f"grad: expected cotangents of shapes {[r.shape for r in roots]},"
             f" got {[s.shape for s in seeds]}"
         )
-    return seeds
+    return [_fitted(seed, root) for seed, root in zip(seeds, roots, strict=True)]
 
 
 def _flatten(value: Any, role: str) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:

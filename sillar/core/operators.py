@@ -106,6 +106,11 @@ def _array_ufunc(
     self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any
 ) -> Tensor:
     """Answer `np.exp(tensor)` and `array + tensor` with the primitive of that name."""
+    if "out" in options:
+        raise DtypeError(
+            f"numpy.{ufunc.__name__}: an array cannot take a tensor's values in place:"
+            " write a = a + x, not a += x, or use x.numpy() to leave the graph"
+        )
     known = _UFUNCS.get(ufunc.__name__)
     if known is None or method != "__call__" or options:
         raise DtypeError(

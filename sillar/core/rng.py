@@ -29,7 +29,7 @@ class Rng:
         if not purpose:
             raise ConfigError("split: name a purpose, as in rng.split('shuffle', 0)")
         child = Rng.__new__(Rng)
-        words = "\x1f".join(f"{type(part).__name__}:{part}" for part in purpose)
+        words = "\x1f".join(map(_word, purpose))
         child.key = _digest(self.key.tobytes() + words.encode())
         return child
 
@@ -60,6 +60,15 @@ class Rng:
 
     def __repr__(self) -> str:
         return f"Rng(key={self.key[0]:016x}{self.key[1]:016x})"
+
+
+def _word(part: Any) -> str:
+    """Return text that tells a number from its digits; NumPy's numbers are numbers."""
+    if isinstance(part, str):
+        return f"str:{part}"
+    if isinstance(part, int | np.integer):
+        return f"int:{int(part)}"
+    raise ConfigError(f"split: expected text or integers, got {part!r:.40}")
 
 
 def _digest(text: bytes) -> Any:

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from sillar.backends import Array, backend_of
-from sillar.core.dtypes import SCALARS, as_array, describe
+from sillar.core.dtypes import SCALARS, as_array, as_number, describe
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import DtypeError, ShapeError, SillarError
 
@@ -107,13 +107,13 @@ class Primitive:
                 arrays.append(arg.data)
                 if arg.requires_grad:
                     tracked = True
-            elif isinstance(arg, SCALARS) and len(args) > 1:
+            elif type(arg) in SCALARS and len(args) > 1:
                 arrays.append(arg)
             else:
                 return self(*_lifted(args), **static)
         try:
             data = self.forward(_backend(arrays), *arrays, **static)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise _explained(error, self, arrays, static) from None
         out = wrap(data)
         if tracked and recording.on and self.differentiable:
@@ -155,9 +155,11 @@ def lift(value: Any) -> Any:
 
 
 def _lifted(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return tensors for arrays and lists; a scalar beside others stays itself."""
-    weak = SCALARS if len(args) > 1 else ()
-    return tuple(arg if isinstance(arg, weak) else lift(arg) for arg in args)
+    """Return tensors for arrays and lists; a number beside others stays weak."""
+    if len(args) == 1:
+        return (lift(args[0]),)
+    numbers = map(as_number, args)
+    return tuple(arg if type(arg) in SCALARS else lift(arg) for arg in numbers)
 
 
 def _backend(arrays: list[Array]) -> Any:
@@ -171,7 +173,9 @@ def _explained(
     error: Exception, primitive: Primitive, arrays: list[Array], static: dict[str, Any]
 ) -> Exception:
     """Return an error of ours that names the operation and what it was given."""
-    if isinstance(error, SillarError):
+    if any(array is None for array in arrays):
+        backend_of(None)  # says that a parameter has no value yet
+    if isinstance(error, SillarError | AttributeError):
         return error
     got = ", ".join(map(describe, arrays))
     given = "".join(f", {name}={value!r}" for name, value in static.items())

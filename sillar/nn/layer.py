@@ -149,6 +149,11 @@ class Layer(ABC):
         found: dict[str, Parameter] = {}
         seen: set[int] = set()
         for path, p in _find(self, "", seen):
+            if path in found:
+                raise ConfigError(
+                    f"{type(self).__name__}: two parameters have the path {path!r}:"
+                    " rename a key of the dict that holds one of them"
+                )
             found[path] = p
         return found
 
