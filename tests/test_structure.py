@@ -20,7 +20,8 @@ LAYERS = (
     ("core",),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 ALLOWED_BESIDE = {("files", "header")}  # one file in two: its reader, its header
 LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line}
@@ -28,7 +29,7 @@ CORE_ORDER = ("dtypes", "tensor", "tape", "ops", "functional", "grad", "operator
 
 LINES_PER_FILE = 400
 LINES_PER_FUNCTION = 40
-LINES_OF_CORE = 2000
+LINES_OF_CORE = 2000  # of code: blank lines and docstrings are free
 
 
 def name_of(path):
@@ -36,7 +37,12 @@ def name_of(path):
 
 
 def imported_modules(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Yield what a file imports when it runs; imports for type checkers do not."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -104,8 +110,19 @@ def test_files_and_functions_are_short(path):
 
 
 def test_the_core_can_be_read_in_an_afternoon():
-    lines = sum(p.read_text().count("\n") for p in (PACKAGE / "core").rglob("*.py"))
+    lines = sum(map(lines_of_code, (PACKAGE / "core").rglob("*.py")))
     assert lines <= LINES_OF_CORE
+
+
+def lines_of_code(path):
+    text = path.read_text()
+    lines = {i for i, line in enumerate(text.splitlines(), 1) if line.strip()}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = node.body[0] if node.body else None
+            if ast.get_docstring(node) is not None:
+                lines -= set(range(first.lineno, first.end_lineno + 1))
+    return len(lines)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -119,6 +136,7 @@ def test_public_definitions_have_a_docstring_or_inherit_one(path):
 
 
 def test_public_names_are_exactly_these():
+    """To add or remove one, change the file too: names are for ten years."""
     expected = (ROOT / "tests" / "public_names.txt").read_text().split()
     assert expected == public_names()
 
