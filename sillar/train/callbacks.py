@@ -6,20 +6,27 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sillar.errors import ConfigError
+from sillar.optim.checks import at_least_zero, integer
 from sillar.train.run import Run
 
 
 class Callback:
-    """Something that happens during a run. It acts through the `Run` alone."""
+    """Something that happens during a run. It acts through the `Run` alone.
 
-    saved: ClassVar[tuple[str, ...]] = ()  # attributes that a resumed run needs
+    `saved` names the attributes that a resumed run needs: numbers, text, arrays, and
+    lists and dictionaries of them. They are set again before `on_start`.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = ()
 
     def on_start(self, run: Run) -> None:
         """Happen once, before the first batch, also of a resumed run."""
@@ -34,7 +41,7 @@ class Callback:
         """Happen once, however the run ended."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs: numbers, text and arrays."""
+        """Return what a resumed run needs."""
         return {name: getattr(self, name) for name in self.saved}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -43,26 +50,30 @@ class Callback:
             setattr(self, name, state[name])
 
 
-class every(Callback):  # noqa: N801 - reads as a sentence: every(steps=100)(callback)
+def every(
+    *, steps: int | None = None, epochs: int | None = None
+) -> Callable[[Callback], Callback]:
     """Let a callback's `on_step` or `on_epoch_end` happen at every n-th only.
 
     every(steps=100)(callback), every(epochs=5)(callback).
     """
+    given = {"steps": steps, "epochs": epochs}
+    if (steps is None) == (epochs is None):
+        raise ConfigError(f"every: expected steps or epochs, one of them, got {given}")
+    for name, n in given.items():
+        if n is not None:
+            integer(f"every: {name}", n)
+    return partial(_Every, steps=steps, epochs=epochs)
 
-    def __init__(self, *, steps: int | None = None, epochs: int | None = None) -> None:
-        if (steps is None) == (epochs is None) or min(steps or 1, epochs or 1) < 1:
-            raise ConfigError(
-                "every: give steps or epochs, one integer >= 1, got"
-                f" steps={steps!r}, epochs={epochs!r}"
-            )
+
+class _Every(Callback):
+    """A callback that hears of every n-th step, or of every n-th epoch, only."""
+
+    def __init__(
+        self, callback: Callback, *, steps: int | None, epochs: int | None
+    ) -> None:
+        self.callback = checked("every", callback)
         self.steps, self.epochs = steps, epochs
-        self.callback = Callback()
-
-    def __call__(self, callback: Callback) -> every:
-        """Return a callback that passes on what is due."""
-        wrapped = every(steps=self.steps, epochs=self.epochs)
-        wrapped.callback = callback
-        return wrapped
 
     def on_start(self, run: Run) -> None:
         self.callback.on_start(run)
@@ -78,22 +89,32 @@ class every(Callback):  # noqa: N801 - reads as a sentence: every(steps=100)(cal
     def on_stop(self, run: Run) -> None:
         self.callback.on_stop(run)
 
-    def state(self) -> dict[str, Any]:
-        return self.callback.state()
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.callback.load_state(state)
+def checked(owner: str, callback: Any) -> Callback:
+    """Return `callback` if it is one."""
+    if not isinstance(callback, Callback):
+        raise ConfigError(
+            f"{owner}: expected a callback, got {callback!r:.60}: give an object, as in"
+            " EarlyStopping(), of a class derived from Callback"
+        )
+    return callback
+
+
+def unwrapped(callback: Callback) -> Callback:
+    """Return the callback that every(...) was put around, or the callback itself."""
+    return unwrapped(callback.callback) if isinstance(callback, _Every) else callback
 
 
 class EarlyStopping(Callback):
     """Stop once `metric` has not improved for `patience` epochs; keep the best weights.
 
     The weights and buffers of the best epoch are put back however the run ends: by
-    patience, at the last epoch, or by Ctrl-C. `mode` is "min" or "max"; by default
-    losses and errors are minimised and everything else is maximised.
+    patience, at the last epoch, by Ctrl-C or by an error. An improvement of no more
+    than `min_delta` does not count against patience. `mode` is "min" or "max"; by
+    default losses and errors are minimised and everything else is maximised.
     """
 
-    saved = ("best", "best_epoch", "waited", "weights")
+    saved = ("best", "best_epoch", "mark", "waited", "weights")
 
     def __init__(
         self,
@@ -103,17 +124,21 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         mode: str | None = None,
     ) -> None:
-        if patience < 1:
-            raise ConfigError(f"EarlyStopping: patience must be >= 1, got {patience!r}")
         if mode not in (None, "min", "max"):
             raise ConfigError(
                 f"EarlyStopping: mode must be 'min' or 'max', got {mode!r}"
             )
-        smaller = metric.endswith(("loss", "error"))
-        self.metric, self.patience, self.min_delta = metric, patience, min_delta
+        smaller = metric.endswith(("loss", "error", "mse", "mae"))
+        self.metric = metric
+        self.patience = integer("EarlyStopping: patience", patience)
+        self.min_delta = at_least_zero("EarlyStopping: min_delta", min_delta)
         self.mode = mode or ("min" if smaller else "max")
-        self.best, self.best_epoch, self.waited = math.inf, 0, 0
-        self.weights: dict[str, np.ndarray] = {}
+        self._forget()
+
+    def on_start(self, run: Run) -> None:
+        if run.step == 0:  # not a resumed run
+            self._forget()
+        self._end_if_due(run)
 
     def on_epoch_end(self, run: Run) -> None:
         if self.metric not in run.metrics:
@@ -122,21 +147,32 @@ class EarlyStopping(Callback):
                 f" {sorted(run.metrics)}: give fit a validation part, or name another"
             )
         value = run.metrics[self.metric] * (1 if self.mode == "min" else -1)
-        if value < self.best - (self.min_delta if self.weights else 0):
-            self.best, self.best_epoch, self.waited = value, run.epoch, 0
+        if value < self.best:
+            self.best, self.best_epoch = value, run.epoch
             self.weights = {k: np.array(v) for k, v in run.model.state().items()}
+        if value < self.mark - self.min_delta:
+            self.mark, self.waited = value, 0
         else:
             self.waited += 1
-        if self.waited >= self.patience:
-            best = self.best if self.mode == "min" else -self.best
-            run.end(
-                f"{self.metric} has not improved for {self.waited} epochs; best"
-                f" {best:.6g} after epoch {self.best_epoch}"
-            )
+        self._end_if_due(run)
 
     def on_stop(self, run: Run) -> None:
         if self.weights:
             run.model.load_state(self.weights)
+
+    def _forget(self) -> None:
+        self.best = self.mark = math.inf  # of the metric to be minimised
+        self.best_epoch = self.waited = 0
+        self.weights: dict[str, np.ndarray] = {}
+
+    def _end_if_due(self, run: Run) -> None:
+        if self.waited < self.patience:
+            return
+        best = "it was never a number"
+        if self.best_epoch:
+            value = self.best if self.mode == "min" else -self.best
+            best = f"best {value:.6g} after epoch {self.best_epoch}"
+        run.end(f"{self.metric} has not improved for {self.waited} epochs; {best}")
 
 
 class MetricsLog(Callback):
@@ -178,11 +214,30 @@ class Progress(Callback):
             print(f"stopped: {run.reason}", file=sys.stderr, flush=True)
 
 
-def shown(metrics: Mapping[str, float]) -> list[str]:
+def shown(metrics: Mapping[str, Any]) -> list[str]:
     """Return the metrics a person follows, as in `val_loss 0.1234`."""
     hidden = ("epoch", "step", "seconds", "lr")
-    return [f"{k} {v:.4f}" for k, v in metrics.items() if k not in hidden]
+    return [
+        f"{name} {value:.4f}"
+        for name, value in metrics.items()
+        if name not in hidden and isinstance(value, Real)
+    ]
 
 
-def _line(metrics: Mapping[str, float]) -> str:
-    return json.dumps(dict(metrics)) + "\n"
+def json_text(value: Any) -> str:
+    """Return plain data as JSON; a number that is not finite becomes null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _line(metrics: Mapping[str, Any]) -> str:
+    return json_text(metrics) + "\n"

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from sillar.errors import ConfigError
+from sillar.errors import ConfigError, FormatError
 from sillar.files import read_arrays, write_arrays
-from sillar.train.callbacks import Callback
-from sillar.train.run import SAVED, Run
+from sillar.train.callbacks import Callback, unwrapped
+from sillar.train.run import Run
 
 FILE = Path("checkpoint") / "state.safetensors"
+KEY = "sillar.checkpoint"  # of the metadata; its value is a checksum of the arrays
+VERSION = 1
 
 
 class Checkpoint(Callback):
@@ -28,6 +30,8 @@ class Checkpoint(Callback):
 
     def on_start(self, run: Run) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in self.path.parent.glob(".*.tmp"):  # of a killed run
+            left_over.unlink(missing_ok=True)
 
     def on_step(self, run: Run) -> None:
         save_checkpoint(run, self.path)
@@ -38,70 +42,85 @@ class Checkpoint(Callback):
 
 def save_checkpoint(run: Run, path: Path) -> None:
     """Write the run's whole state; an interrupted write leaves the file before."""
-    parts = {"optimizer": run.optimizer.state()}
-    parts |= {f"callbacks.{i}": c.state() for i, c in enumerate(run.callbacks)}
     arrays = {f"model/{name}": array for name, array in run.model.state().items()}
-    plain: dict[str, Any] = {"run": run.progress(), "identity": run.identity}
-    for owner, state in parts.items():
-        plain[owner] = _split(state, f"{owner}/", arrays)
-    write_arrays(path, arrays, {"sillar.checkpoint": json.dumps(plain)})
+
+    def apart(value: Any) -> Any:
+        """Move an array out of the JSON, and leave its name."""
+        if isinstance(value, np.generic):
+            return value.item()
+        if not isinstance(value, np.ndarray):
+            raise ConfigError(
+                "checkpoint: a state is numbers, text, arrays, lists and dictionaries,"
+                f" got {value!r:.60}: save it as those"
+            )
+        name = f"state/{len(arrays)}"
+        arrays[name] = value
+        return {"__array__": name}
+
+    plain = {
+        "identity": _identity(run),
+        "run": run.progress(),
+        "optimizer": run.optimizer.state(),
+        "callbacks": [callback.state() for callback in _with_state(run)],
+    }
+    text = json.dumps(plain, default=apart).encode()
+    arrays["json"] = np.frombuffer(text, np.uint8)
+    write_arrays(path, arrays, {KEY: _checksum(arrays)})
 
 
 def load_checkpoint(run: Run, path: Path) -> None:
     """Put the run back where the checkpoint left it; it must be the same run."""
     arrays, metadata = read_arrays(path)
-    try:
-        plain = json.loads(metadata["sillar.checkpoint"])
-        identity, progress = plain["identity"], plain["run"]
-        states = {
-            owner: _joined(plain[owner], f"{owner}/", arrays)
-            for owner in ("optimizer", *_callback_names(run))
-        }
-        values = {name: progress[name] for name in SAVED}
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"resume: {path} is not a checkpoint of this run: {error!r}"
-        ) from None
-    for name, value in run.identity.items():
-        if identity.get(name) != value:
+    if metadata.get(KEY) != _checksum(arrays):
+        raise FormatError(
+            f"resume: expected a checkpoint in {path}, got a file without the right"
+            " checksum; it is damaged: bring back a copy, or start a new run"
+        )
+
+    def together(table: dict[str, Any]) -> Any:
+        return arrays[table["__array__"]] if "__array__" in table else table
+
+    plain = json.loads(arrays.pop("json").tobytes(), object_hook=together)
+    _check_identity(plain["identity"], _identity(run), path)
+    run.optimizer.load_state(plain["optimizer"])
+    inside = (name for name in arrays if name.startswith("model/"))
+    run.model.load_state({name.removeprefix("model/"): arrays[name] for name in inside})
+    for callback, state in zip(_with_state(run), plain["callbacks"], strict=True):
+        callback.load_state(state)
+    vars(run).update(plain["run"])
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """Return what must be the same when a run is resumed."""
+    state = run.model.state().items()
+    return {
+        "version": VERSION,
+        **run.identity,
+        "loss": type(run.loss).__name__,
+        "optimizer": type(run.optimizer).__name__,
+        "callbacks": [type(callback).__name__ for callback in _with_state(run)],
+        **{f"model.{path}": f"{a.dtype} {a.shape}" for path, a in state},
+    }
+
+
+def _check_identity(saved: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    for name in {**now, **saved}:
+        if saved.get(name) != now.get(name):
             raise ConfigError(
-                f"resume: {name} was {identity.get(name)!r} in {path}, now it is"
-                f" {value!r}: resume with the same settings, or start a new run"
+                f"resume: {name} was {saved.get(name)!r} in {path}, now it is"
+                f" {now.get(name)!r}: resume with the same settings, or start a new run"
             )
-    run.model.load_state(_below("model/", arrays))
-    run.optimizer.load_state(states["optimizer"])
-    for callback, owner in zip(run.callbacks, _callback_names(run), strict=True):
-        callback.load_state(states[owner])
-    for name, value in values.items():
-        setattr(run, name, value)
 
 
-def _callback_names(run: Run) -> list[str]:
-    return [f"callbacks.{i}" for i in range(len(run.callbacks))]
+def _with_state(run: Run) -> list[Callback]:
+    return [part for part in map(unwrapped, run.callbacks) if part.saved]
 
 
-def _split(state: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Move the arrays of a nested state into `arrays`; return the rest."""
-    if isinstance(state, np.ndarray):
-        arrays[prefix] = state
-        return {"array": prefix}
-    if isinstance(state, dict):
-        return {
-            "dict": {k: _split(v, f"{prefix}{k}/", arrays) for k, v in state.items()}
-        }
-    return {"value": state.item() if isinstance(state, np.generic) else state}
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    from hashlib import blake2b
 
-
-def _joined(state: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return the nested state with its arrays back in their places."""
-    if "array" in state:
-        return arrays[prefix]
-    if "dict" in state:
-        parts = state["dict"].items()
-        return {name: _joined(part, f"{prefix}{name}/", arrays) for name, part in parts}
-    return state["value"]
-
-
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    inside = (name for name in arrays if name.startswith(prefix))
-    return {name.removeprefix(prefix): arrays[name] for name in inside}
+    digest = blake2b(digest_size=16)
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,27 @@ from sillar.data import DataLoader, Dataset
 from sillar.errors import ConfigError
 from sillar.nn import Layer, Loss
 from sillar.optim import Optimizer, Penalty, Transform
-from sillar.train.callbacks import Callback, MetricsLog, Progress, every
+from sillar.optim.checks import integer
+from sillar.train.callbacks import (
+    Callback,
+    MetricsLog,
+    Progress,
+    checked,
+    every,
+    unwrapped,
+)
 from sillar.train.checkpoint import FILE, Checkpoint, load_checkpoint
 from sillar.train.evaluate import (
-    as_input,
-    is_classification,
+    class_count,
+    compute_loss,
+    converter,
+    gives_logits,
+    hits,
     mean_loss,
-    model_dtype,
     predict,
+    scores_of,
 )
+from sillar.train.prepare import batches, check_kinds, fill, listed, parts
 from sillar.train.run import Run
 
 
@@ -50,57 +65,85 @@ def fit(
     `validation` is a data set, or the share of `train` to hold back. A model without
     values is initialised from `seed`, as are shuffling and dropout. With `run_dir`,
     metrics and a checkpoint are written after each epoch, and `resume=True` goes on
-    from there to the same bits as a run that never stopped. Ctrl-C ends the run in
-    order: callbacks finish, and the run is returned with its `reason`.
+    from there to the same bits as a run that never stopped.
+
+    Ctrl-C ends the run in order after the present batch; a second one at once. A batch
+    whose loss is not finite changes nothing and ends the run too; its `reason` says
+    why. Where a last batch of one example would meet a batch normalisation, each epoch
+    leaves one example out.
     """
-    part, held = _parts(train, validation, seed)
-    loader = DataLoader(part, batch_size, shuffle=True, seed=seed)
-    model.init(Rng(seed).split("weights"), keep=True)
-    optimizer.bind(model.parameters(), transforms=transforms, penalty=penalty)
-    run = Run(model, loss, optimizer, _positive(epochs), len(loader), seed)
-    run.callbacks = tuple(callbacks)
-    run.identity = {"seed": seed, "batch_size": batch_size, "data": part.digest()}
-    if run_dir is not None:
-        run.directory = Path(run_dir)
-        kept = (MetricsLog(run_dir), every(epochs=1)(Checkpoint(run_dir)))
-        run.callbacks += kept
-        if resume and (run.directory / FILE).exists():
-            load_checkpoint(run, run.directory / FILE)
-    _loop(run, loader, held)
+    check_kinds(model, loss, optimizer)
+    part, held = parts(train, validation, seed)
+    loader = batches(model, part, batch_size, seed)
+    epochs = integer("fit: epochs", epochs, low=0)
+    run = Run(model, loss, optimizer, epochs, len(loader), int(seed))
+    run.transforms = listed("transforms", transforms)
+    run.callbacks = tuple(checked("fit", c) for c in listed("callbacks", callbacks))
+    run.identity = {
+        "seed": run.seed,
+        "batch_size": loader.batch_size,
+        "data": part.digest(),
+        "validation": held.digest() if held else None,
+    }
+    fill(model, Rng(seed).split("weights"))
+    optimizer.bind(model.parameters(), transforms=run.transforms, penalty=penalty)
+    _open(run, run_dir, resume)
+    with _ended_by_ctrl_c(run):
+        _loop(run, loader, held)
     return run
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the loss tells
 def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Apply one update; return the loss before it and the model's outputs."""
-    rng = Rng(run.seed).split("step", run.step)
-    dtype = model_dtype(run.model)
-    outputs = run.model(as_input(x, dtype), rng=rng)
-    value = run.loss(outputs, as_input(y, dtype))
-    run.optimizer.step(grad(value, run.optimizer.params))
-    return value.item(), outputs.numpy()
+    """Apply one update; return the loss before it and the model's outputs.
+
+    If the loss is not finite, nothing has changed afterwards.
+    """
+    before = [(buffer, buffer.data.copy()) for buffer in run.buffers]
+    outputs = run.model(x, rng=Rng(run.seed).split("step", run.step))
+    loss = compute_loss(run.loss, outputs, y)
+    value = loss.item()
+    if run.accepts(value):
+        run.optimizer.step(grad(loss, run.optimizer.params))
+    if not math.isfinite(value):
+        for buffer, data in before:
+            buffer.assign(data)
+    return value, outputs.numpy()
 
 
 def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:
-    _notify(run, "on_start")
-    try:
-        while run.epoch < run.epochs and not run.stop:
-            _epoch(run, loader, held)
-    except KeyboardInterrupt:
-        run.reason = f"interrupted in epoch {run.epoch + 1}"
-    finally:
-        _notify(run, "on_stop")
+    started: list[Callback] = []
+    with ExitStack() as stack:  # every callback stops, whatever the others do
+        try:
+            for callback in run.callbacks:
+                started.append(callback)
+                callback.on_start(run)
+            while run.epoch < run.epochs and not run.stop:
+                _epoch(run, loader, held)
+        except KeyboardInterrupt:
+            if run.stop:
+                raise
+            run.end(f"interrupted in epoch {run.epoch + 1}")
+        finally:
+            for callback in reversed(started):
+                stack.callback(callback.on_stop, run)
 
 
 def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     start = time.perf_counter()
-    labels = is_classification(loader.dataset)
+    convert = converter(run.model)
+    classes, logits = class_count(loader.dataset), gives_logits(run.model)
     for x, y in islice(loader.epoch(run.epoch), run.batch, None):
-        value, outputs = train_step(run, x, y)
+        value, outputs = train_step(run, convert(x), y)
+        if not run.accepts(value):
+            run.end(_why_not_finite(run, value, x))
+            return
         run.batch, run.step = run.batch + 1, run.step + 1
-        _count(run, "loss", value * len(x))
-        _count(run, "examples", len(x))
-        if labels:
-            _count(run, "hits", hits(outputs, y))
+        if math.isfinite(value):
+            _add(run, loss=value * len(x), examples=len(x))
+            scores = scores_of(outputs, y, classes)
+            if scores is not None:
+                _add(run, hits=hits(scores, y, logits), labels=y.size)
         run.metrics = _means(run)
         _notify(run, "on_step")
         if run.stop:
@@ -116,11 +159,8 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     }
     run.sums = {}
     run.history.append(run.metrics)
-    if not math.isfinite(run.metrics["loss"]):
-        run.end(
-            f"the loss is {run.metrics['loss']}: lower the learning rate, clip the"
-            " gradients with ClipNorm, or skip such steps with SkipNonFinite"
-        )
+    if math.isnan(run.metrics["loss"]):
+        run.end("every batch of the epoch was skipped: lower the learning rate")
     _notify(run, "on_epoch_end")
 
 
@@ -129,14 +169,18 @@ def _notify(run: Run, event: str) -> None:
         getattr(callback, event)(run)
 
 
-def _count(run: Run, name: str, value: float) -> None:
-    run.sums[name] = run.sums.get(name, 0.0) + value
+def _add(run: Run, **amounts: float) -> None:
+    for name, amount in amounts.items():
+        run.sums[name] = run.sums.get(name, 0) + amount
 
 
 def _means(run: Run) -> dict[str, float]:
-    n = run.sums["examples"]
-    named = {"loss": "loss", "hits": "accuracy"}
-    return {named[k]: v / n for k, v in run.sums.items() if k in named}
+    """Return loss and accuracy over the batches that had a finite loss."""
+    sums = run.sums
+    found = {"loss": sums["loss"] / sums["examples"] if sums else math.nan}
+    if "labels" in sums:
+        found["accuracy"] = sums["hits"] / sums["labels"]
+    return found
 
 
 def _validated(run: Run, held: Dataset | None) -> dict[str, float]:
@@ -144,35 +188,63 @@ def _validated(run: Run, held: Dataset | None) -> dict[str, float]:
         return {}
     outputs = predict(run.model, held.x)
     found = {"val_loss": mean_loss(run.loss, outputs, held.y)}
-    if is_classification(held):
-        found["val_accuracy"] = hits(outputs, held.y) / len(held)
+    scores = scores_of(outputs, held.y, class_count(held))
+    if scores is not None:
+        right = hits(scores, held.y, gives_logits(run.model))
+        found["val_accuracy"] = right / held.y.size
     return found
 
 
-def hits(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Return how many outputs (n, c), or single logits, agree with the labels."""
-    if outputs.ndim > labels.ndim and outputs.shape[-1] > 1:
-        return float(np.sum(outputs.argmax(-1) == labels))
-    return float(np.sum((outputs.reshape(labels.shape) > 0) == (labels > 0)))
+def _why_not_finite(run: Run, loss: float, x: np.ndarray) -> str:
+    where = f"the loss is {loss} in step {run.step + 1}"
+    if not np.isfinite(x).all():
+        return f"{where}: its inputs are not finite, clean the data"
+    return (
+        f"{where}: lower the learning rate, clip the gradients with ClipNorm, or skip"
+        " such steps with SkipNonFinite"
+    )
 
 
-def _parts(
-    train: Dataset, validation: Any, seed: int
-) -> tuple[Dataset, Dataset | None]:
-    if not isinstance(train, Dataset):
-        raise ConfigError(
-            f"fit: expected a Dataset to train on, got {type(train).__name__}: write"
-            " sillar.data.Dataset(x, y)"
-        )
-    if len(train) == 0:
-        raise ConfigError("fit: the data set to train on has no examples")
-    if validation is None or isinstance(validation, Dataset):
-        return train, validation
-    stratify = train.classes is not None
-    return train.split(validation, seed=seed, stratify=stratify)
+@contextmanager
+def _ended_by_ctrl_c(run: Run) -> Iterator[None]:
+    """Let the first Ctrl-C end the run after the present batch, the second at once.
+
+    So that no update of the weights is cut in two. Whoever handles Ctrl-C already
+    keeps it, and only the main thread may.
+    """
+    usual = signal.default_int_handler
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        signal.signal(signal.SIGINT, usual)
+        run.end(f"interrupted in epoch {run.epoch + 1}")
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
-def _positive(epochs: int) -> int:
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-        raise ConfigError(f"fit: epochs must be an integer >= 0, got {epochs!r}")
-    return epochs
+def _open(run: Run, run_dir: str | Path | None, resume: bool) -> None:
+    """Add what writes to the run's directory, and go on from what is there."""
+    if run_dir is not None:
+        run.directory = Path(run_dir)
+        run.callbacks += (MetricsLog(run_dir), every(epochs=1)(Checkpoint(run_dir)))
+    elif resume:
+        raise ConfigError("fit: resume=True needs run_dir, the run to go on with")
+    run.callbacks = tuple(sorted(run.callbacks, key=_saves))  # saves what others did
+    if run.directory is not None and (run.directory / FILE).exists():
+        if not resume:
+            raise ConfigError(
+                f"fit: there is a run in {run.directory}: pass resume=True to go on"
+                " with it, or choose another run_dir"
+            )
+        load_checkpoint(run, run.directory / FILE)
+
+
+def _saves(callback: Callback) -> bool:
+    return isinstance(unwrapped(callback), Checkpoint)

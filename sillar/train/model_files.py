@@ -8,6 +8,9 @@ nothing else and runs nothing.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +29,38 @@ def save(model: Layer, path: str | Path, **notes: Any) -> None:
     """Write the model's arrays and architecture to `path`, whole or not at all.
 
     `notes` are kept beside them: plain data such as classes=["benign", "malware"]. A
-    model with layers of your own is saved without its architecture.
+    model is saved without its architecture if that cannot be built from the closed
+    list: one with layers of your own, or with one layer in two places.
     """
-    about = {"version": VERSION, "architecture": describe(model), "notes": notes}
+    arrays = model.state()
+    about = {"version": VERSION, "architecture": _architecture(model), "notes": notes}
     try:
-        text = json.dumps(about)
+        text = json.dumps(about, allow_nan=False, default=_number)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"save: notes must be plain data: {error}") from None
-    write_arrays(path, model.state(), {KEY: text})
+        raise ConfigError(
+            f"save: expected plain data and finite numbers as notes: {error}"
+        ) from None
+    write_arrays(path, arrays, {KEY: text})
 
 
 def load(path: str | Path, model: Layer | None = None) -> Layer:
     """Return the model in `path`, built from the file alone.
 
-    For a model with layers of your own give `model`, built by your code; it is filled
-    from the file and returned.
+    For a model that was saved without its architecture give `model`, built by your
+    code; it is filled from the file and returned.
     """
     header = read_header(path)
     if model is None:
         model = _built(path, about(header, path).get("architecture"))
-    _check(path, model, header)
-    dtypes = {
-        entry.dtype for entry in header.entries.values() if entry.dtype.kind == "f"
-    }
-    dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype("float32")
-    model.parameters().lay_out(dtype, lambda path, p: 0)
-    for name, buffer in model.buffers().items():
-        buffer.data = np.empty(buffer.shape, header.entries[name].dtype)
-    read_into(path, model.state())
+        _check(path, model, header, buffers="f")
+    else:
+        _check(path, model, header, buffers="fiub")
+    types = [header.entries[name].dtype for name in model.parameters()]
+    with _unchanged_on_error(model):
+        model.parameters().lay_out(types[0] if types else None, lambda path, p: 0)
+        for name, buffer in model.buffers().items():
+            buffer.data = np.empty(buffer.shape, header.entries[name].dtype)
+        read_into(path, model.state())
     return model
 
 
@@ -63,11 +70,11 @@ def about(header: Header, path: str | Path) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise FormatError(
             f"load {str(path)!r}: the architecture in the header is not JSON:"
-            f" {str(error)[:80]}; save the model again"
+            f" {error!s:.80}; save the model again"
         ) from None
     if not isinstance(found, dict) or found.get("version") != VERSION:
         version = found.get("version") if isinstance(found, dict) else None
@@ -76,6 +83,15 @@ def about(header: Header, path: str | Path) -> dict[str, Any]:
             f" {version!r:.40}; load it with the release that wrote it"
         )
     return found
+
+
+def _architecture(model: Layer) -> dict[str, Any] | None:
+    """Return the model as plain data, None unless that gives the same arrays again."""
+    described = describe(model)
+    try:
+        return described if _shapes(build(described)) == _shapes(model) else None
+    except SillarError:
+        return None
 
 
 def _built(path: str | Path, architecture: Any) -> Layer:
@@ -87,26 +103,67 @@ def _built(path: str | Path, architecture: Any) -> Layer:
     try:
         return build(architecture)
     except SillarError as error:
-        raise FormatError(f"load {str(path)!r}: {error}") from None
+        raise FormatError(f"load {str(path)!r}: {error!s:.500}") from None
 
 
-def _check(path: str | Path, model: Layer, header: Header) -> None:
-    """Raise unless the file holds exactly the arrays that the model declares."""
-    declared = {
-        k: p.shape for k, p in (*model.parameters().items(), *model.buffers().items())
+def _shapes(model: Layer) -> dict[str, tuple[int, ...]]:
+    declared = (*model.parameters().items(), *model.buffers().items())
+    return {name: p.shape for name, p in declared}
+
+
+def _check(path: str | Path, model: Layer, header: Header, buffers: str) -> None:
+    """Raise unless the file holds exactly the arrays that the model declares.
+
+    Parameters are of one floating-point type, buffers of the kinds in `buffers`.
+    """
+    declared, entries = _shapes(model), header.entries
+    stored = {name: entry.shape for name, entry in entries.items()}
+    trained = model.parameters()
+    types = {str(entries[name].dtype) for name in trained if name in entries}
+    kinds = {entry.dtype.kind for name, entry in entries.items() if name not in trained}
+    faults = {
+        "missing": sorted(declared.keys() - stored.keys()),
+        "unexpected": sorted(stored.keys() - declared.keys()),
+        "shapes": [
+            f"{name}: {stored[name]} for {shape}"
+            for name, shape in declared.items()
+            if stored.get(name, shape) != shape
+        ],
+        "types": [*types] if len(types) > 1 else [t for t in types if "f" not in t],
+        "kinds of buffers": sorted(kinds - set(buffers)),
     }
-    stored = {name: entry.shape for name, entry in header.entries.items()}
-    missing = sorted(set(declared) - set(stored))
-    unknown = sorted(set(stored) - set(declared))
-    different = [
-        f"{name}: {stored[name]} for {shape}"
-        for name, shape in declared.items()
-        if name in stored and stored[name] != shape
-    ]
-    kinds = sorted(n for n, e in header.entries.items() if e.dtype.kind != "f")
-    if missing or unknown or different or kinds:
+    found = [f"{fault} {names!r:.120}" for fault, names in faults.items() if names]
+    if found:
         raise FormatError(
-            f"load {str(path)!r}: the arrays are not this model's:"
-            f" missing {missing!r:.80}, unexpected {unknown!r:.80},"
-            f" shapes {different!r:.120}, not floating-point {kinds!r:.80}"
+            f"load {str(path)!r}: the arrays are not this model's: {'; '.join(found)};"
+            " load it as what it was saved from"
         )
+
+
+@contextmanager
+def _unchanged_on_error(model: Layer) -> Iterator[None]:
+    """Put the model's own arrays back if they cannot be replaced as a whole."""
+    before = [
+        (p, p.data) for p in (*model.parameters().values(), *model.buffers().values())
+    ]
+    try:
+        yield
+    except BaseException:
+        for p, data in before:
+            p.data = data
+        raise
+
+
+def _number(value: Any) -> Any:
+    """Return a NumPy number as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot write {value!r:.60}")
+
+
+def _finite(text: str) -> float:
+    """Return the number `text`; JSON has neither NaN nor infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value

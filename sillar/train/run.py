@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sillar.nn import Layer, Loss
-from sillar.optim import Optimizer
+from sillar.nn import Buffer, Layer, Loss
+from sillar.optim import Optimizer, SkipNonFinite, Transform
 
-SAVED = ("epoch", "batch", "step", "sums", "metrics", "history", "stop", "reason")
+SAVED = ("epoch", "batch", "step", "sums", "metrics", "history")
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A training run, at one moment.
 
     `epoch` counts finished epochs, `batch` the finished batches of the present one and
     `step` all batches; `metrics` are the latest values and `history` one dictionary
-    per epoch. A callback ends the run by setting `stop`, and `reason` says why.
+    per epoch. A callback ends the run by setting `stop`, and `reason` says why. These
+    two are not saved: who ends a run for good does so again in `on_start`.
     """
 
     model: Layer
@@ -28,6 +31,7 @@ class Run:
     epochs: int
     batches: int  # per epoch
     seed: int
+    transforms: tuple[Transform, ...] = ()
     directory: Path | None = None
     epoch: int = 0
     batch: int = 0
@@ -41,6 +45,15 @@ class Run:
     identity: dict[str, Any] = field(default_factory=dict)  # what a resume must share
     started: float = field(default_factory=time.perf_counter)
 
+    def __repr__(self) -> str:
+        progress = f"epoch={self.epoch}/{self.epochs}, step={self.step}"
+        return f"Run({progress}, metrics={self.metrics}, reason={self.reason!r})"
+
+    @cached_property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Return what training moves in the model beside its parameters."""
+        return tuple(self.model.buffers().values())
+
     def progress(self) -> dict[str, Any]:
         """Return the counters and records that a resumed run goes on from."""
         return {name: getattr(self, name) for name in SAVED}
@@ -48,3 +61,12 @@ class Run:
     def end(self, reason: str) -> None:
         """Ask the run to stop after the present batch or epoch."""
         self.stop, self.reason = True, reason
+
+    def accepts(self, loss: float) -> bool:
+        """Say whether a batch with this loss goes to the optimizer.
+
+        One that is not finite does only if a `SkipNonFinite` is there to judge it.
+        """
+        return math.isfinite(loss) or any(
+            isinstance(transform, SkipNonFinite) for transform in self.transforms
+        )

@@ -1,0 +1,73 @@
+"""What `fit` is given, checked and brought into the form that the loop needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+from sillar.core.rng import Rng
+from sillar.data import DataLoader, Dataset
+from sillar.errors import ConfigError
+from sillar.nn import Layer, Loss
+from sillar.optim import Optimizer
+from sillar.train.evaluate import layers_of
+
+
+def check_kinds(model: Any, loss: Any, optimizer: Any) -> None:
+    """Raise unless each is an object of its kind, not a class or a function."""
+    for value, kind in ((model, Layer), (loss, Loss), (optimizer, Optimizer)):
+        if not isinstance(value, kind):
+            raise ConfigError(
+                f"fit: expected an object of a class derived from {kind.__name__}, got"
+                f" {value!r:.60}"
+            )
+
+
+def listed(name: str, things: Any) -> tuple[Any, ...]:
+    """Return the things in a list."""
+    if not isinstance(things, Iterable):
+        raise ConfigError(
+            f"fit: expected a list of {name}, got {things!r:.60}: write {name}=[...]"
+        )
+    return tuple(things)
+
+
+def parts(train: Dataset, validation: Any, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Return the part to train on and the part that is held back, if any."""
+    if not isinstance(train, Dataset):
+        raise ConfigError(
+            f"fit: expected a Dataset to train on, got {type(train).__name__}: write"
+            " sillar.data.Dataset(x, y)"
+        )
+    held = validation
+    if isinstance(validation, Real):
+        stratify = train.classes is not None
+        train, held = train.split(validation, seed=seed, stratify=stratify)
+    elif not isinstance(validation, Dataset | None):
+        raise ConfigError(
+            "fit: validation must be a Dataset, a share in (0, 1) or a number of rows,"
+            f" got {type(validation).__name__}"
+        )
+    for part in (train, held):
+        if part is not None and len(part) == 0:
+            raise ConfigError(
+                f"fit: the data set {part.name!r} has no examples: give at least one"
+            )
+    return train, held
+
+
+def batches(model: Layer, part: Dataset, batch_size: int, seed: int) -> DataLoader:
+    """Return the batches; no last one of one example where that cannot be trained."""
+    loader = DataLoader(part, batch_size, shuffle=True, seed=seed)
+    alone = len(part) > loader.batch_size and len(part) % loader.batch_size == 1
+    loader.drop_last = alone and any(layer.mixes_batch for layer in layers_of(model))
+    return loader
+
+
+def fill(model: Layer, rng: Rng) -> None:
+    """Draw what has no value yet, in the type of the parameters that have one."""
+    parameters, buffers = model.parameters().values(), model.buffers().values()
+    dtypes = [p.data.dtype for p in parameters if p.data is not None]
+    if any(p.data is None for p in (*parameters, *buffers)):
+        model.init(rng, dtypes[0] if dtypes else "float32", keep=True)
