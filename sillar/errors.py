@@ -5,6 +5,7 @@ SillarError
 ├── DtypeError         a data type that cannot be used here       (TypeError)
 ├── ConfigError        an argument or setting out of its range    (ValueError)
 ├── GradientError      a gradient that cannot be taken            (RuntimeError)
+├── CompileError       a step that cannot be compiled                (RuntimeError)
 ├── DataError          a data file or table that is broken        (ValueError)
 ├── FormatError        a model file that is damaged or hostile    (ValueError)
 ├── BackendError       an array no installed back end knows       (TypeError)
@@ -43,6 +44,10 @@ class ConfigError(SillarError, ValueError):
 
 class GradientError(SillarError, RuntimeError):
     """A gradient that cannot be taken."""
+
+
+class CompileError(SillarError, RuntimeError):
+    """A step that cannot be compiled."""
 
 
 class DataError(SillarError, ValueError):

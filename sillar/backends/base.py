@@ -7,6 +7,7 @@ that such namespaces lack. Primitives receive it as `xp`. There is no global swi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sillar.errors import BackendError, ConfigError
@@ -100,6 +101,10 @@ class Backend(ABC):
     @abstractmethod
     def conv_weight(self, x: Array, g: Array, window: Window, groups: int) -> Array:
         """Return the gradient of `conv` for its weight."""
+
+    @abstractmethod
+    def compile(self, trace: Any) -> Callable[..., tuple[Array, ...]]:
+        """Return the function of a trace's arguments that replays it: its outputs."""
 
     @abstractmethod
     def max_pool(self, x: Array, window: Window) -> Array:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sillar.core.tape import Node, Primitive, lift, no_grad, recording
+from sillar.core.state import recording
+from sillar.core.tape import Node, Primitive, lift, no_grad
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import GradientError, ShapeError
 

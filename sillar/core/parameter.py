@@ -10,6 +10,7 @@ import numpy as np
 
 from sillar.backends import Array, backend_of
 from sillar.core.rng import Rng
+from sillar.core.tape import effect, lift
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, ShapeError
 
@@ -61,12 +62,15 @@ class Buffer(Parameter):
 
     def assign(self, value: Any) -> None:
         """Write new values of the same shape."""
-        raw = value.data if isinstance(value, Tensor) else value
-        if tuple(raw.shape) != self.declared:
+        value = lift(value)
+        if value.shape != self.declared:
             raise ShapeError(
-                f"Buffer.assign: expected shape {self.declared}, got {tuple(raw.shape)}"
+                f"Buffer.assign: expected shape {self.declared}, got {value.shape}"
             )
-        self.data = backend_of(self.data).assign(self.data, raw)
+        effect(self._write, value)
+
+    def _write(self, array: Array) -> None:
+        self.data = backend_of(self.data).assign(self.data, array)
 
 
 class Parameters(Mapping[str, Parameter]):

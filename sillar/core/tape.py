@@ -7,13 +7,13 @@ no cycles and is freed as soon as nobody holds its end.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 from sillar.backends import Array, backend_of
 from sillar.core.dtypes import SCALARS, as_array, as_number, describe
+from sillar.core.state import recording
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import DtypeError, ShapeError, SillarError
 
@@ -21,15 +21,6 @@ Rule = Callable[..., Any]  # (g, y, *inputs, **static) -> gradient of one input
 
 _PRIMITIVES: list[Primitive] = []
 _next_order = count().__next__
-
-
-class _Recording(threading.local):
-    """Whether this thread's calls leave nodes behind."""
-
-    on = True
-
-
-recording = _Recording()
 
 
 class no_grad:  # noqa: N801 - the field's name for it
@@ -115,6 +106,8 @@ class Primitive:
             data = self.forward(_backend(arrays), *arrays, **static)
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise _explained(error, self, arrays, static) from None
+        if recording.trace is not None:
+            recording.trace.record(self, args, arrays, static, data)
         out = wrap(data)
         if tracked and recording.on and self.differentiable:
             out.requires_grad = True
@@ -147,6 +140,14 @@ def primitive(forward: Callable[..., Array]) -> Primitive:
 def all_primitives() -> tuple[Primitive, ...]:
     """Return every primitive made with `@primitive`, in order of definition."""
     return tuple(_PRIMITIVES)
+
+
+def effect(function: Callable[..., None], *inputs: Tensor) -> None:
+    """Call function(*arrays) for what it does; a compiled step does it each time."""
+    arrays = [x.data for x in inputs]
+    if recording.trace is not None:
+        recording.trace.record_effect(function, arrays)
+    function(*arrays)
 
 
 def lift(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sillar.backends import Array, backend_of
 from sillar.core.dtypes import as_array, describe, is_floating
+from sillar.core.state import leave_graph
 from sillar.errors import DtypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Tensor:
 
     def numpy(self) -> Any:
         """Return the values as a NumPy array, which no gradient follows."""
+        leave_graph("numpy()")
         return backend_of(self.data).to_numpy(self.data)
 
     def item(self) -> Any:
@@ -72,6 +74,7 @@ class Tensor:
                 f"item: expected one element, got shape {self.shape}:"
                 " reduce it first, as in x.sum()"
             )
+        leave_graph("item()")
         return self.data.item()
 
     def detach(self) -> Tensor:

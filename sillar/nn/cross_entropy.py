@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sillar.core.functional import log_softmax, one_hot, softmax
-from sillar.core.ops import exp, expm1, maximum, sigmoid, softplus
-from sillar.core.tensor import Tensor, wrap
+from sillar.core.ops import astype, exp, expm1, maximum, sigmoid, softplus
+from sillar.core.tape import effect
+from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.nn.losses import Loss
 
@@ -77,7 +79,7 @@ class CrossEntropy(Loss):
                 f" {prediction.shape}, got {len(self.weights)}"
             )
         if target.shape == prediction.shape and classes:
-            return wrap(target.data.astype(prediction.dtype))
+            return astype(target, dtype=prediction.dtype)
         check_labels("CrossEntropy", prediction, target, self.ignore_index)
         return one_hot(target, classes, prediction.dtype)
 
@@ -141,8 +143,7 @@ class Focal(Loss):
 
     def _binary(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Any]:
         t = self._checked(prediction, target)
-        if not np.all((t.numpy() == 0) | (t.numpy() == 1)):
-            raise DataError("Focal: targets must be 0 or 1")
+        effect(_check_binary, target)
         if self.alpha is None:
             return t * 2.0 - 1.0, 1.0
         if not isinstance(self.alpha, int | float):
@@ -161,6 +162,11 @@ class Focal(Loss):
                 f" class, got {self.alpha!r:.40}"
             )
         return hits, (hits * weights.astype(str(hits.dtype))).sum(axis=-1)
+
+
+def _check_binary(target: Any) -> None:
+    if not np.all((target == 0) | (target == 1)):
+        raise DataError("Focal: targets must be 0 or 1")
 
 
 def class_weights(owner: str, weights: Any) -> Any:
@@ -183,12 +189,15 @@ def check_labels(owner: str, prediction: Tensor, target: Tensor, ignored: Any) -
             f"{owner}: expected labels {prediction.shape[:-1]} for predictions"
             f" {prediction.shape}, got {target.shape}"
         )
-    labels, classes = target.numpy(), prediction.shape[-1]
-    if labels.dtype.kind not in "iu":
+    if str(target.dtype)[:3] not in ("int", "uin"):
         raise DataError(
-            f"{owner}: expected integer labels, got {labels.dtype}: convert them, as in"
+            f"{owner}: expected integer labels, got {target.dtype}: convert them, as in"
             " y.astype('int64')"
         )
+    effect(partial(_check_range, owner, prediction.shape[-1], ignored), target)
+
+
+def _check_range(owner: str, classes: int, ignored: Any, labels: Any) -> None:
     wrong = (labels < 0) | (labels >= classes)
     if ignored is not None:
         wrong &= labels != ignored

@@ -9,7 +9,7 @@ import numpy as np
 
 from sillar.core.functional import clip
 from sillar.core.ops import absolute, astype, relu, sigmoid, sign, softplus
-from sillar.core.tape import lift
+from sillar.core.tape import effect, lift
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, ShapeError
 
@@ -128,9 +128,13 @@ class Hinge(Loss):
         return -signs * astype(inside, dtype=prediction.dtype)
 
     def _signs(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if not np.all(np.abs(target.numpy()) == 1):
-            raise DataError("Hinge: targets must be -1 or +1: write 2 * y - 1 for 0/1")
+        effect(_check_signs, target)
         return self._checked(prediction, target)
+
+
+def _check_signs(target: Any) -> None:
+    if not np.all(np.abs(target) == 1):
+        raise DataError("Hinge: targets must be -1 or +1: write 2 * y - 1 for 0/1")
 
 
 class BinaryCrossEntropy(Loss):

@@ -196,8 +196,12 @@ class Progress(Callback):
 
     def on_start(self, run: Run) -> None:
         self.first_step, self.start = run.step, time.perf_counter()
+        self.said = ""
 
     def on_epoch_end(self, run: Run) -> None:
+        if run.gradients.eager_because != self.said:
+            self.said = run.gradients.eager_because
+            print(f"not compiled: {self.said}", file=sys.stderr, flush=True)
         seconds = time.perf_counter() - self.start
         rate = (run.step - self.first_step) / max(seconds, 1e-9)
         left = (run.epochs - run.epoch) * run.batches / max(rate, 1e-9)

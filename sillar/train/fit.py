@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from sillar.core.grad import grad
 from sillar.core.rng import Rng
 from sillar.data import DataLoader, Dataset
 from sillar.errors import ConfigError
@@ -32,7 +31,6 @@ from sillar.train.callbacks import (
 from sillar.train.checkpoint import FILE, Checkpoint, load_checkpoint
 from sillar.train.evaluate import (
     class_count,
-    compute_loss,
     converter,
     gives_logits,
     hits,
@@ -42,6 +40,7 @@ from sillar.train.evaluate import (
 )
 from sillar.train.prepare import batches, check_kinds, fill, listed, parts
 from sillar.train.run import Run
+from sillar.train.step import Step
 
 
 def fit(
@@ -59,6 +58,7 @@ def fit(
     penalty: Penalty | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
+    compiled: bool | None = None,
 ) -> Run:
     """Train the model and return the record of the run.
 
@@ -71,6 +71,10 @@ def fit(
     whose loss is not finite changes nothing and ends the run too; its `reason` says
     why. Where a last batch of one example would meet a batch normalisation, each epoch
     leaves one example out.
+
+    The step is compiled (`sillar.compile`) if every layer is Sillar's own; with layers
+    of your own pass `compiled=True`, if their Python does the same at every step. The
+    progress says when a step could not be compiled.
     """
     check_kinds(model, loss, optimizer)
     part, held = parts(train, validation, seed)
@@ -87,6 +91,7 @@ def fit(
     }
     fill(model, Rng(seed).split("weights"))
     optimizer.bind(model.parameters(), transforms=run.transforms, penalty=penalty)
+    run.gradients = Step(model, loss, optimizer.params, compiled=compiled)
     _open(run, run_dir, resume)
     with _ended_by_ctrl_c(run):
         _loop(run, loader, held)
@@ -99,15 +104,14 @@ def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarra
 
     If the loss is not finite, nothing has changed afterwards.
     """
-    before = [(buffer, buffer.data.copy()) for buffer in run.buffers]
-    outputs = run.model(x, rng=Rng(run.seed).split("step", run.step))
-    loss = compute_loss(run.loss, outputs, y)
+    before = run.gradients.copies()
+    rng = Rng(run.seed).split("step", run.step)
+    loss, outputs, gradients = run.gradients(x, y, rng)
     value = loss.item()
     if run.accepts(value):
-        run.optimizer.step(grad(loss, run.optimizer.params))
+        run.optimizer.step(gradients)
     if not math.isfinite(value):
-        for buffer, data in before:
-            buffer.assign(data)
+        run.gradients.put_back(before)
     return value, outputs.numpy()
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sillar.nn import Buffer, Layer, Loss
+from sillar.nn import Layer, Loss
 from sillar.optim import Optimizer, SkipNonFinite, Transform
 
 SAVED = ("epoch", "batch", "step", "sums", "metrics", "history")
@@ -42,17 +41,13 @@ class Run:
     stop: bool = False
     reason: str = ""
     callbacks: tuple[Any, ...] = ()
+    gradients: Any = None  # the step (x, y, rng) -> loss, outputs, gradients
     identity: dict[str, Any] = field(default_factory=dict)  # what a resume must share
     started: float = field(default_factory=time.perf_counter)
 
     def __repr__(self) -> str:
         progress = f"epoch={self.epoch}/{self.epochs}, step={self.step}"
         return f"Run({progress}, metrics={self.metrics}, reason={self.reason!r})"
-
-    @cached_property
-    def buffers(self) -> tuple[Buffer, ...]:
-        """Return what training moves in the model beside its parameters."""
-        return tuple(self.model.buffers().values())
 
     def progress(self) -> dict[str, Any]:
         """Return the counters and records that a resumed run goes on from."""

@@ -361,7 +361,7 @@ def test_mistakes_are_explained(options, message):
 
 
 def test_a_loss_has_to_be_one_number():
-    with pytest.raises(SillarError, match=r"expected one element.*reduce it"):
+    with pytest.raises(SillarError, match="reduce it"):
         train(net(), loss=sl.CrossEntropy(reduction="none"))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from sillar.backends.base import Array, Backend, Pair
-from sillar.backends.numpy import convolution, memory, pooling, special
+from sillar.backends.numpy import convolution, memory, plan, pooling, special
 
 
 class NumpyBackend(Backend):
@@ -53,6 +54,9 @@ class NumpyBackend(Backend):
 
     def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
         return np.pad(x, widths, constant_values=value)
+
+    def compile(self, trace: Any) -> Callable[..., tuple[Array, ...]]:
+        return plan.compile_trace(trace, self)
 
     def einsum(self, subscripts: str, *operands: Array) -> Array:
         return np.einsum(subscripts, *operands, optimize=True)

@@ -1,0 +1,136 @@
+"""Compiled steps: traced once for each kind of arguments, then replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sillar.backends import Array, backend_of
+from sillar.core.dtypes import SCALARS
+from sillar.core.rng import Rng
+from sillar.core.state import recording
+from sillar.core.tape import lift
+from sillar.core.tensor import Tensor, wrap
+from sillar.core.trace import Trace, TracedRng
+from sillar.errors import CompileError
+
+
+_PLAIN = (Rng, *SCALARS)  # arguments that are not arrays
+
+
+class Compiled:
+    """A step that is traced at its first call and replayed afterwards.
+
+    Arguments are arrays, tensors, generators (`Rng`) and Python numbers; a new shape,
+    type or number makes a new trace. The result is a tensor, or tuples, lists and
+    mappings of them. A replay does what the traced calls did, to the same bits; Python
+    around them, such as a counter, is not run again. A step that reads a tensor's
+    values in Python raises CompileError.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.step = step
+        self._plans: dict[tuple[Any, ...], _Plan] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Return step(*args)."""
+        kind = tuple(map(_kind, args))
+        plan = self._plans.get(kind)
+        if plan is not None and plan.holds():
+            return plan.replay(args)
+        result, self._plans[kind] = _traced(self.step, args)
+        return result
+
+
+def compile(step: Callable[..., Any]) -> Compiled:  # noqa: A001 - the field's name
+    """Return the step compiled; see `Compiled`."""
+    return Compiled(step)
+
+
+class _Plan:
+    """A traced step: its replay, and how to give it arguments and take its results."""
+
+    def __init__(
+        self, run: Callable[..., Any], trace: Trace, rebuild: Callable[..., Any]
+    ) -> None:
+        self.run = run
+        self.keys = trace.keys
+        self.parameters = tuple(trace.parameters.values())
+        self.rebuild = rebuild
+
+    def holds(self) -> bool:
+        """Say whether the parameters still lie where they were traced."""
+        return all(p.data is array for p, array in self.parameters)
+
+    def replay(self, args: tuple[Any, ...]) -> Any:
+        values = [raw(arg) for arg in args if not isinstance(arg, _PLAIN)]
+        for place, path in self.keys:
+            rng = args[place]
+            for purpose in path:
+                rng = rng.split(*purpose)
+            values.append(rng.key)
+        return self.rebuild([wrap(array) for array in self.run(*values)])
+
+
+def _traced(step: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, _Plan]:
+    if recording.trace is not None:
+        raise CompileError("compile: a compiled step was called while compiling one")
+    trace = Trace()
+    inputs = [_input(trace, place, arg) for place, arg in enumerate(args)]
+    for x in inputs:
+        if isinstance(x, Tensor):
+            trace.argument(x.data)
+    recording.trace = trace
+    try:
+        result = step(*inputs)
+    finally:
+        recording.trace = None
+    tensors: list[Tensor] = []
+    rebuild = _structure(result, tensors)
+    if not tensors:
+        raise CompileError("compile: the step returns no tensor")
+    trace.outputs = [trace.number(t.data) for t in tensors]
+    run = backend_of(tensors[0].data).compile(trace)
+    return rebuild([wrap(t.data) for t in tensors]), _Plan(run, trace, rebuild)
+
+
+def raw(value: Any) -> Array:
+    """Return the array in a tensor; other things pass through a tensor."""
+    return value.data if isinstance(value, Tensor) else lift(value).data
+
+
+def _input(trace: Trace, place: int, arg: Any) -> Any:
+    """Return what the step is given while it is traced, for one argument."""
+    if isinstance(arg, Rng):
+        return TracedRng(arg, trace, place)
+    if isinstance(arg, SCALARS):
+        return arg
+    return wrap(raw(arg)[...])  # a value of its own, even where an array comes twice
+
+
+def _kind(arg: Any) -> Any:
+    """Return what a trace depends on: type and shape, or a number's value."""
+    if isinstance(arg, Rng):
+        return Rng
+    if isinstance(arg, SCALARS):
+        return type(arg), arg
+    array = raw(arg)
+    return str(array.dtype), tuple(array.shape)
+
+
+def _structure(value: Any, tensors: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
+    """Append the tensors in `value`; return how to put others in their places."""
+    if isinstance(value, Tensor):
+        place = len(tensors)
+        tensors.append(value)
+        return lambda parts: parts[place]
+    if isinstance(value, Mapping):
+        inner = {name: _structure(part, tensors) for name, part in value.items()}
+        return lambda parts: {name: build(parts) for name, build in inner.items()}
+    if isinstance(value, tuple | list):
+        kind, builds = type(value), [_structure(part, tensors) for part in value]
+        return lambda parts: kind(build(parts) for build in builds)
+    raise CompileError(
+        f"compile: a step returns tensors, in tuples, lists or mappings; got"
+        f" {type(value).__name__}"
+    )

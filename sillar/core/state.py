@@ -1,0 +1,27 @@
+"""What this thread's calls leave behind: nodes, and a trace during compilation."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from sillar.errors import CompileError
+
+
+class _State(threading.local):
+    """`on`: calls leave nodes. `trace`: calls are written down in it, unless None."""
+
+    on = True
+    trace: Any = None
+
+
+recording = _State()
+
+
+def leave_graph(what: str) -> None:
+    """Raise if a step is being compiled: its values differ at each replay."""
+    if recording.trace is not None:
+        raise CompileError(
+            f"compile: {what} reads a tensor's values in Python, which a replayed step"
+            " cannot do: return the tensor from the step, or choose with sillar.where"
+        )

@@ -1,0 +1,75 @@
+"""The gradient step of a run, compiled where it can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sillar.core.compile import compile
+from sillar.core.grad import grad
+from sillar.core.parameter import Parameters
+from sillar.core.rng import Rng
+from sillar.core.tensor import Tensor
+from sillar.errors import CompileError
+from sillar.nn import Layer, Loss, Sequential
+from sillar.nn.architecture import LAYERS
+from sillar.train.evaluate import compute_loss, layers_of
+
+
+class Step:
+    """A function (x, y, rng) -> loss, outputs and gradients by path.
+
+    With `compiled` None it is compiled if every part is Sillar's own, so that no
+    Python of a user's layer is frozen unseen. What cannot be compiled is run as it
+    stands, and `eager_because` says why.
+    """
+
+    def __init__(
+        self, model: Layer, loss: Loss, params: Parameters, *, compiled: bool | None
+    ) -> None:
+        self.model, self.loss, self.params = model, loss, params
+        self.buffers = tuple(model.buffers().values())
+        self.eager_because = ""
+        if compiled is None:
+            self.eager_because = _foreign(model, loss)
+            compiled = not self.eager_because
+        self._compiled = compile(self.plain) if compiled else None
+
+    def __call__(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
+        """Return the loss of the batch, the model's outputs and the gradients."""
+        if self._compiled is not None:
+            before = self.copies()
+            try:
+                result: tuple[Tensor, Tensor, Any] = self._compiled(x, y, rng)
+                return result
+            except CompileError as error:
+                self._compiled, self.eager_because = None, str(error)
+                self.put_back(before)
+        return self.plain(x, y, rng)
+
+    def plain(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
+        """Do the same, uncompiled."""
+        outputs = self.model(x, rng=rng)
+        loss = compute_loss(self.loss, outputs, y)
+        return loss, outputs, grad(loss, self.params)
+
+    def copies(self) -> list[Any]:
+        """Return copies of what a step moves beside the parameters."""
+        return [buffer.data.copy() for buffer in self.buffers]
+
+    def put_back(self, copies: list[Any]) -> None:
+        """Undo what a step did to the buffers."""
+        for buffer, copy in zip(self.buffers, copies, strict=True):
+            buffer.assign(copy)
+
+
+def _foreign(model: Layer, loss: Loss) -> str:
+    """Return why the step is not compiled unasked, or nothing."""
+    known = {*LAYERS.values(), Sequential}
+    parts: list[Any] = [part for part in layers_of(model) if type(part) not in known]
+    parts += [loss] if type(loss).__module__.partition(".")[0] != "sillar" else []
+    if not parts:
+        return ""
+    return (
+        f"{type(parts[0]).__name__} is not Sillar's own: pass compiled=True if its"
+        " Python does the same at every step"
+    )
