@@ -14,7 +14,6 @@ from sillar.core.tensor import Tensor, wrap
 from sillar.core.trace import Trace, TracedRng
 from sillar.errors import CompileError
 
-
 _PLAIN = (Rng, *SCALARS)  # arguments that are not arrays
 
 
@@ -42,7 +41,7 @@ class Compiled:
         return result
 
 
-def compile(step: Callable[..., Any]) -> Compiled:  # noqa: A001 - the field's name
+def compile(step: Callable[..., Any]) -> Compiled:
     """Return the step compiled; see `Compiled`."""
     return Compiled(step)
 

@@ -33,20 +33,29 @@ def max_pool_at(v: Array, x: Array, window: Window) -> Array:
 def max_unpool(g: Array, x: Array, window: Window) -> Array:
     """Add `g` where `x` has the first largest value of each window."""
     dx = np.zeros(x.shape, g.dtype)
+    apart = (
+        window.stride[0] >= window.kernel[0] and window.stride[1] >= window.kernel[1]
+    )
     for hit, view in _hits(x, dx, window):
-        view += g * hit
+        if apart:  # every cell belongs to one window at most
+            np.multiply(g, hit, out=view)
+        else:
+            view += g * hit
     return dx
 
 
 def _hits(x: Array, other: Array, window: Window) -> Iterator[tuple[Array, Array]]:
-    """Yield (is the first largest, the same cells of `other`) per window cell."""
+    """Yield (is the first largest, the same cells of `other`) per window cell.
+
+    The first array is written anew for each cell.
+    """
     places = window.positions(x.shape[1:3])
     y = max_pool(x, window)
-    free = np.ones(y.shape, bool)
+    free, hit = np.ones(y.shape, bool), np.empty(y.shape, bool)
     for (_, _, cells), (_, _, view) in zip(
         taps(x, window, places), taps(other, window, places), strict=True
     ):
-        hit = cells == y
+        np.equal(cells, y, out=hit)
         hit &= free
         free ^= hit
         yield hit, view
