@@ -19,7 +19,6 @@ from sillar.core.ops import (
     less,
     logsumexp,
     max_,
-    minimum,
     reshape,
     sigmoid,
     sum_,
@@ -76,7 +75,8 @@ def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """Return x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
-    return where(greater(x, 0), x, expm1(minimum(x, 0.0)) * alpha)
+    below = where(greater(x, 0), 0.0, x)  # exp must not overflow where it is not used
+    return where(greater(x, 0), x, expm1(below) * alpha)
 
 
 def gelu(x: Tensor, *, approximate: bool = False) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sillar.core.dtypes import as_number
 from sillar.core.ops import astype, greater_equal, random_uniform, reshape
 from sillar.core.parameter import Initializer, Parameter
 from sillar.core.tensor import Tensor
@@ -14,11 +15,12 @@ from sillar.nn.layer import Layer, next_rng
 
 def at_least(owner: str, name: str, value: int, least: int) -> int:
     """Return `value` if it is an integer >= `least`; otherwise say what is expected."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    number = as_number(value)  # NumPy's integers count, as in y.max() + 1
+    if type(number) is not int or number < least:
         raise ConfigError(
             f"{owner}: {name} must be an integer >= {least}, got {value!r:.40}"
         )
-    return value
+    return number
 
 
 class Sequential(Layer):
