@@ -5,17 +5,16 @@ data in `sillar.data`, checks for your own classes in `sillar.testing`.
 """
 
 import sillar.core.operators  # noqa: F401  binds + @ [] onto Tensor
-from sillar import data, errors, nn
+from sillar import data, errors, nn, optim, train
 from sillar.backends import backends
+from sillar.core.compile import Compiled, compile
 from sillar.core.functional import (
-    argmax,
     clip,
     elu,
     gelu,
     leaky_relu,
     log_softmax,
     mean,
-    min_,
     one_hot,
     silu,
     softmax,
@@ -25,6 +24,7 @@ from sillar.core.functional import (
 from sillar.core.grad import grad
 from sillar.core.ops import (
     absolute,
+    argmax,
     concat,
     conv,
     cos,
@@ -47,6 +47,10 @@ from sillar.core.ops import (
     tanh,
     where,
 )
+from sillar.core.ops import max_ as max
+from sillar.core.ops import min_ as min
+from sillar.core.ops import product as matmul
+from sillar.core.ops import sum_ as sum
 from sillar.core.parameter import Buffer, Parameter, Parameters
 from sillar.core.rng import Rng
 from sillar.core.tape import Primitive, enable_grad, no_grad, primitive
@@ -102,6 +106,16 @@ from sillar.train import (
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> object:
+    """Import `sillar.testing` when it is first used; training does not need it."""
+    if name == "testing":
+        from importlib import import_module
+
+        return import_module("sillar.testing")
+    raise AttributeError(f"module 'sillar' has no attribute {name!r}")
+
+
 __all__ = [
     "L1",
     "L2",
@@ -117,6 +131,7 @@ __all__ = [
     "Checkpoint",
     "ClipNorm",
     "ClipValue",
+    "Compiled",
     "Constant",
     "CosineAnnealing",
     "CosineRestarts",
@@ -149,6 +164,7 @@ __all__ = [
     "argmax",
     "backends",
     "clip",
+    "compile",
     "concat",
     "conv",
     "cos",
@@ -176,13 +192,16 @@ __all__ = [
     "log1p",
     "log_softmax",
     "logsumexp",
+    "matmul",
+    "max",
     "maximum",
     "mean",
-    "min_",
+    "min",
     "minimum",
     "nn",
     "no_grad",
     "one_hot",
+    "optim",
     "predict",
     "primitive",
     "relu",
@@ -195,7 +214,10 @@ __all__ = [
     "softplus",
     "sqrt",
     "stack",
+    "sum",
     "tanh",
+    "testing",
+    "train",
     "variance",
     "vjp",
     "where",

@@ -6,6 +6,7 @@ name. A description is what JSON and TOML hold: {"type": "Dense", "n_in": 4, ...
 
 from __future__ import annotations
 
+import reprlib  # what came may be nested deeper than repr can go
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,7 +70,7 @@ def construct(owner: str, table: Any, kinds: Mapping[str, Any]) -> Any:
     if not isinstance(table, Mapping) or not isinstance(table.get("type"), str):
         raise ConfigError(
             f"{owner}: expected a table with a type, as in {{type = 'name'}},"
-            f" got {table!r:.80}"
+            f" got {reprlib.repr(table)}"
         )
     kind = kinds.get(table["type"])
     if kind is None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sillar.backends import backend_of
-from sillar.core.dtypes import is_floating
 from sillar.core.ops import (
     astype,
     concat,
@@ -18,8 +17,6 @@ from sillar.core.ops import (
     greater,
     less,
     logsumexp,
-    max_,
-    minimum,
     reshape,
     sigmoid,
     sum_,
@@ -28,7 +25,7 @@ from sillar.core.ops import (
 )
 from sillar.core.ops.reduce import Axis, kept_shape
 from sillar.core.tape import lift
-from sillar.core.tensor import Tensor, wrap
+from sillar.core.tensor import Tensor
 from sillar.errors import ShapeError
 
 
@@ -45,18 +42,6 @@ def variance(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the mean squared distance from the mean over `axis`."""
     centred = x - mean(x, axis, keepdims=True)
     return mean(centred * centred, axis, keepdims)
-
-
-def min_(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Return the smallest value over `axis`; equal values share the gradient."""
-    if not is_floating(x.data):  # -x of whole numbers may wrap around
-        return wrap(backend_of(x.data).min(x.data, axis=axis, keepdims=keepdims))
-    return -max_(-x, axis=axis, keepdims=keepdims)
-
-
-def argmax(x: Tensor, axis: int | None = None) -> Tensor:
-    """Return the index of the first largest value along `axis` (None: flattened)."""
-    return wrap(backend_of(x.data).argmax(x.data, axis=axis))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -76,7 +61,8 @@ def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
     """Return x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
-    return where(greater(x, 0), x, expm1(minimum(x, 0.0)) * alpha)
+    below = where(greater(x, 0), 0.0, x)  # exp must not overflow where it is not used
+    return where(greater(x, 0), x, expm1(below) * alpha)
 
 
 def gelu(x: Tensor, *, approximate: bool = False) -> Tensor:

@@ -32,7 +32,7 @@ def grad(
                 " Tensor(..., requires_grad=True) before computing the outputs"
             )
     with enable_grad() if create_graph else no_grad():
-        found = _pull(roots, _seeds(roots, cotangents), targets)
+        found = _pull(roots, _seeds(roots, outputs, cotangents), targets)
         return rebuild([_or_zeros(found.get(id(t)), t) for t in targets])
 
 
@@ -127,7 +127,7 @@ def _or_zeros(g: Tensor | None, x: Tensor) -> Tensor:
     return wrap(backend_of(x.data).zeros_like(x.data)) if g is None else g
 
 
-def _seeds(roots: Sequence[Tensor], cotangents: Any) -> list[Tensor]:
+def _seeds(roots: Sequence[Tensor], outputs: Any, cotangents: Any) -> list[Tensor]:
     if cotangents is None:
         for root in roots:
             if root.size != 1:
@@ -136,6 +136,12 @@ def _seeds(roots: Sequence[Tensor], cotangents: Any) -> list[Tensor]:
                     " it, as in loss.sum(), or give cotangents of that shape"
                 )
         return [wrap(backend_of(root.data).ones_like(root.data)) for root in roots]
+    if isinstance(outputs, Mapping) and isinstance(cotangents, Mapping):
+        if set(outputs) != set(cotangents):
+            raise GradientError(
+                f"grad: expected cotangents for {list(outputs)}, got {list(cotangents)}"
+            )
+        cotangents = {name: cotangents[name] for name in outputs}
     seeds, _ = _flatten(cotangents, "cotangents")
     if [s.shape for s in seeds] != [r.shape for r in roots]:
         raise ShapeError(

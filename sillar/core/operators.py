@@ -71,6 +71,14 @@ def _max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return ops.max_(x, axis=axis, keepdims=keepdims)
 
 
+def _min(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    return ops.min_(x, axis=axis, keepdims=keepdims)
+
+
+def _argmax(x: Tensor, axis: int | None = None) -> Tensor:
+    return ops.argmax(x, axis=axis)
+
+
 for _name, _method in {
     "__neg__": lambda x: ops.negative(x),
     "__abs__": lambda x: ops.absolute(x),
@@ -83,8 +91,8 @@ for _name, _method in {
     "sum": _sum,
     "max": _max,
     "mean": functional.mean,
-    "min": functional.min_,
-    "argmax": functional.argmax,
+    "min": _min,
+    "argmax": _argmax,
     "astype": lambda x, dtype: ops.astype(x, dtype=dtype),
     "backward": backward,
 }.items():

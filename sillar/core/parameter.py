@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends import Array, backend_of
+from sillar.core.dtypes import as_number
 from sillar.core.rng import Rng
 from sillar.core.tape import effect, lift
 from sillar.core.tensor import Tensor
@@ -28,8 +29,8 @@ class Parameter(Tensor):
     trained = True
 
     def __init__(self, shape: Sequence[int], init: Initializer) -> None:
-        sizes = tuple(shape)
-        if not all(isinstance(n, int) and n >= 0 for n in sizes):
+        sizes = tuple(map(as_number, shape))
+        if not all(type(n) is int and n >= 0 for n in sizes):
             raise ConfigError(
                 f"{type(self).__name__}: shape must be integers >= 0, got {shape!r}"
             )

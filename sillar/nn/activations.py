@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 from sillar.core import functional, ops
 from sillar.core.tensor import Tensor
+from sillar.errors import ConfigError
 from sillar.nn.layer import Layer
 
 
@@ -18,7 +22,7 @@ class LeakyReLU(Layer):
     """x where x > 0, else slope * x; the derivative at 0 is `slope`."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = slope
+        self.slope = _finite("LeakyReLU", "slope", slope)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.leaky_relu(x, self.slope)
@@ -28,7 +32,7 @@ class ELU(Layer):
     """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+        self.alpha = _finite("ELU", "alpha", alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.elu(x, self.alpha)
@@ -76,7 +80,19 @@ class Softmax(Layer):
     """exp(x) / sum(exp(x)) along `axis`."""
 
     def __init__(self, axis: int = -1) -> None:
+        if isinstance(axis, bool) or not isinstance(axis, int):
+            raise ConfigError(f"Softmax: axis must be an integer, got {axis!r:.40}")
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.softmax(x, self.axis)
+
+
+def _finite(owner: str, name: str, value: float) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Real)
+        or not math.isfinite(value)
+    ):
+        raise ConfigError(f"{owner}: {name} must be a finite number, got {value!r:.40}")
+    return value

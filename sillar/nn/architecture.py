@@ -6,6 +6,7 @@ can make nothing else: every type, initialiser and argument is looked up or chec
 
 from __future__ import annotations
 
+import reprlib  # what came may be nested deeper than repr can go
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,14 +82,16 @@ def _plain(owner: str, name: str, value: Any) -> Any:
     if name == "initializer":
         if not isinstance(value, str) or value not in INITIALIZERS:
             raise ConfigError(
-                f"{owner}: unknown initializer {value!r:.40}; known are"
+                f"{owner}: unknown initializer {reprlib.repr(value)}; known are"
                 f" {', '.join(sorted(INITIALIZERS))}"
             )
         return INITIALIZERS[value]
     if isinstance(value, list) and all(type(part) is int for part in value):
         return tuple(value)
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise ConfigError(f"{owner}: {name} cannot be {value!r:.80}")
+        raise ConfigError(f"{owner}: {name} cannot be {reprlib.repr(value)}")
     if name in ("bias", "affine", "approximate", "fixed") and type(value) is not bool:
-        raise ConfigError(f"{owner}: {name} must be true or false, got {value!r:.40}")
+        raise ConfigError(
+            f"{owner}: {name} must be true or false, got {reprlib.repr(value)}"
+        )
     return value

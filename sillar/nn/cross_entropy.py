@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 
 from sillar.core.functional import log_softmax, one_hot, softmax
-from sillar.core.ops import astype, exp, expm1, maximum, sigmoid, softplus
+from sillar.core.ops import (
+    astype,
+    equal,
+    exp,
+    expm1,
+    maximum,
+    not_equal,
+    reshape,
+    sigmoid,
+    softplus,
+    where,
+)
 from sillar.core.tape import effect
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, ShapeError
@@ -44,7 +55,8 @@ class CrossEntropy(Loss):
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
         shares = self._shares(prediction, target)
-        return -(shares * log_softmax(prediction)).sum(axis=-1)
+        log_p = where(equal(shares, 0), 0.0, log_softmax(prediction))  # 0 * -inf is nan
+        return -(shares * log_p).sum(axis=-1)
 
     def slopes(self, prediction: Tensor, target: Tensor) -> Tensor:
         shares = self._shares(prediction, target)
@@ -68,7 +80,8 @@ class CrossEntropy(Loss):
 
     def _weighted(self, prediction: Tensor, target: Tensor) -> Tensor:
         hits = self._hits(prediction, target)
-        return hits if self.weights is None else hits * self.weights
+        weights = self.weights
+        return hits if weights is None else hits * weights.astype(str(hits.dtype))
 
     def _hits(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the targets as probabilities; zeros where they are ignored."""
@@ -81,7 +94,11 @@ class CrossEntropy(Loss):
         if target.shape == prediction.shape and classes:
             return astype(target, dtype=prediction.dtype)
         check_labels("CrossEntropy", prediction, target, self.ignore_index)
-        return one_hot(target, classes, prediction.dtype)
+        hits = one_hot(target, classes, prediction.dtype)
+        if self.ignore_index is None:
+            return hits
+        kept = not_equal(target, self.ignore_index)
+        return where(reshape(kept, shape=(*target.shape, 1)), hits, 0.0)
 
 
 class Focal(Loss):
@@ -117,7 +134,7 @@ class Focal(Loss):
             z = signs * prediction
             return weights * exp(softplus(z) * -self.gamma) * softplus(-z)
         hits, weights = self._classes(prediction, target)
-        log_p = (log_softmax(prediction) * hits).sum(axis=-1)
+        log_p = where(equal(hits, 0), 0.0, log_softmax(prediction)).sum(axis=-1)
         return weights * self._easiness(log_p) * -log_p
 
     def slopes(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -127,7 +144,8 @@ class Focal(Loss):
             pull = sigmoid(z) * softplus(-z) * self.gamma + sigmoid(-z)
             return -(signs * weights * exp(softplus(z) * -self.gamma) * pull)
         hits, weights = self._classes(prediction, target)
-        log_p = (log_softmax(prediction) * hits).sum(axis=-1, keepdims=True)
+        log_p = where(equal(hits, 0), 0.0, log_softmax(prediction))
+        log_p = log_p.sum(axis=-1, keepdims=True)
         p = exp(log_p)
         easiness = self._easiness(log_p)
         slope = easiness * (p * log_p * self.gamma / self._rest(log_p) - 1.0)

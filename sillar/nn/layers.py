@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from sillar.core.dtypes import as_number
 from sillar.core.ops import astype, greater_equal, random_uniform, reshape
 from sillar.core.parameter import Initializer, Parameter
+from sillar.core.tape import effect
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, DtypeError, ShapeError
 from sillar.nn.initializers import he_normal, standard_normal, zeros
@@ -14,11 +17,12 @@ from sillar.nn.layer import Layer, next_rng
 
 def at_least(owner: str, name: str, value: int, least: int) -> int:
     """Return `value` if it is an integer >= `least`; otherwise say what is expected."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    number = as_number(value)  # NumPy's integers count, as in y.max() + 1
+    if type(number) is not int or number < least:
         raise ConfigError(
             f"{owner}: {name} must be an integer >= {least}, got {value!r:.40}"
         )
-    return value
+    return number
 
 
 class Sequential(Layer):
@@ -122,9 +126,12 @@ class Embedding(Layer):
                 f"Embedding({self.n}, {self.width}): expected integer indices, got"
                 f" {indices.dtype}: convert them, as in x.astype('int64')"
             )
-        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n:
+        effect(self._check_range, indices)
+        return self.weight[indices]
+
+    def _check_range(self, indices: Any) -> None:
+        if indices.size and not 0 <= indices.min() <= indices.max() < self.n:
             raise DataError(
                 f"Embedding({self.n}, {self.width}): indices must be in [0, {self.n}),"
-                f" got {int(indices.min())} to {int(indices.max())}"
+                f" got {indices.min()} to {indices.max()}"
             )
-        return self.weight[indices]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sillar.core.describe import label
 from sillar.core.functional import clip
 from sillar.core.ops import absolute, astype, relu, sigmoid, sign, softplus
 from sillar.core.tape import effect, lift
@@ -61,6 +62,9 @@ class Loss(ABC):
         return slopes / self.count(prediction, target) if mean else slopes
 
     __call__ = compute
+
+    def __repr__(self) -> str:
+        return label(self)
 
     def _checked(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the target in the prediction's type, if the shapes are equal."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib  # what came may be nested deeper than repr can go
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,17 +81,17 @@ def about(header: Header, path: str | Path) -> dict[str, Any]:
         version = found.get("version") if isinstance(found, dict) else None
         raise FormatError(
             f"load {str(path)!r}: expected version {VERSION} of the header, got"
-            f" {version!r:.40}; load it with the release that wrote it"
+            f" {reprlib.repr(version)}; load it with the release that wrote it"
         )
     return found
 
 
 def _architecture(model: Layer) -> dict[str, Any] | None:
     """Return the model as plain data, None unless that gives the same arrays again."""
-    described = describe(model)
     try:
+        described = json.loads(json.dumps(describe(model), default=_number))
         return described if _shapes(build(described)) == _shapes(model) else None
-    except SillarError:
+    except (TypeError, ValueError):  # what is not plain data; what cannot be built
         return None
 
 
@@ -101,9 +102,24 @@ def _built(path: str | Path, architecture: Any) -> Layer:
             " its author's own: build the model and call load(path, model)"
         )
     try:
-        return build(architecture)
+        model = build(architecture)
     except SillarError as error:
         raise FormatError(f"load {str(path)!r}: {error!s:.500}") from None
+    if not _within(architecture, describe(model)):
+        raise FormatError(
+            f"load {str(path)!r}: the model is not what the architecture says: some"
+            " argument is of the wrong type; save the model again"
+        )
+    return model
+
+
+def _within(given: Any, described: Any) -> bool:
+    """Say whether all that is given stands in a description, in the same types."""
+    if isinstance(given, dict):
+        return all(_within(part, described[name]) for name, part in given.items())
+    if isinstance(given, list) and isinstance(described, list):
+        return len(given) == len(described) and all(map(_within, given, described))
+    return given == described and isinstance(given, bool) == isinstance(described, bool)
 
 
 def _shapes(model: Layer) -> dict[str, tuple[int, ...]]:

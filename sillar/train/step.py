@@ -9,7 +9,7 @@ from sillar.core.grad import grad
 from sillar.core.parameter import Parameters
 from sillar.core.rng import Rng
 from sillar.core.tensor import Tensor
-from sillar.errors import CompileError
+from sillar.errors import CompileError, GradientError
 from sillar.nn import Layer, Loss, Sequential
 from sillar.nn.architecture import LAYERS
 from sillar.train.evaluate import compute_loss, layers_of
@@ -50,6 +50,11 @@ class Step:
         """Do the same, uncompiled."""
         outputs = self.model(x, rng=rng)
         loss = compute_loss(self.loss, outputs, y)
+        if self.params and not loss.requires_grad:
+            raise GradientError(
+                f"fit: the loss does not depend on any of {list(self.params)}: forward"
+                " must stay within tensor operations, not NumPy's"
+            )
         return loss, outputs, grad(loss, self.params)
 
     def copies(self) -> list[Any]:

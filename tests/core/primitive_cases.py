@@ -141,6 +141,11 @@ OTHERS = {
     "max-axes": (ops.max_, [apart(2, 3, 4)], {"axis": (0, 2), "keepdims": True}),
     "max-one": (ops.max_, [apart(2, 1)], {"axis": 1}),
     "max-empty": (ops.max_, [apart(0, 3)], {"axis": 1}),
+    "min": (ops.min_, [apart(2, 3)], {}),
+    "min-first": (ops.min_, [apart(2, 3)], {"axis": 0}),
+    "min-axes": (ops.min_, [apart(2, 3, 4)], {"axis": (0, 2), "keepdims": True}),
+    "min-one": (ops.min_, [apart(2, 1)], {"axis": 1}),
+    "min-empty": (ops.min_, [apart(0, 3)], {"axis": 1}),
     "logsumexp": (ops.logsumexp, [normal(2, 3)], {}),
     "logsumexp-first": (ops.logsumexp, [normal(2, 3)], {"axis": 0, "keepdims": True}),
     "logsumexp-one": (ops.logsumexp, [normal(2, 1)], {"axis": 1}),
@@ -224,6 +229,7 @@ OTHERS = {
 }
 
 WITHOUT_GRADIENT = {
+    ops.argmax: "an index",
     ops.sign: "constant between its jumps",
     ops.greater: "a comparison",
     ops.greater_equal: "a comparison",
@@ -252,6 +258,7 @@ CASES = (
 CONSTANT = {
     op.name: (op, [apart(3, 4), even(4)], {}) for op in list(WITHOUT_GRADIENT)[1:7]
 } | {
+    "argmax": (ops.argmax, [apart(2, 3)], {"axis": 1}),
     "sign": (ops.sign, [apart(2, 3)], {}),
     "random_uniform": (ops.random_uniform, [KEY], {"shape": (3,), "dtype": "float32"}),
     "random_normal": (ops.random_normal, [KEY], {"shape": (3,), "dtype": "float32"}),

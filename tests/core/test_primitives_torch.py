@@ -97,6 +97,10 @@ TORCH = {
     ops.max_: lambda x, *, axis=None, keepdims=False: x.amax(
         axes_of(x, axis), keepdims
     ),
+    ops.min_: lambda x, *, axis=None, keepdims=False: x.amin(
+        axes_of(x, axis), keepdims
+    ),
+    ops.argmax: lambda x, *, axis=None: x.argmax(axis),
     ops.logsumexp: lambda x, *, axis=-1, keepdims=False: x.logsumexp(axis, keepdims),
     ops.cumsum: lambda x, *, axis=0: x.cumsum(axis),
     ops.matmul: torch.matmul,

@@ -43,7 +43,7 @@ from sillar.core.ops.image import (
 )
 from sillar.core.ops.linalg import einsum, einsum_, matmul, product
 from sillar.core.ops.random import random_normal, random_uniform
-from sillar.core.ops.reduce import cumsum, logsumexp, max_, sum_
+from sillar.core.ops.reduce import argmax, cumsum, logsumexp, max_, min_, sum_
 from sillar.core.ops.shape import (
     astype,
     broadcast_to,
@@ -59,6 +59,7 @@ from sillar.core.ops.shape import (
 __all__ = [
     "absolute",
     "add",
+    "argmax",
     "astype",
     "broadcast_to",
     "concat",
@@ -89,6 +90,7 @@ __all__ = [
     "max_pool_at",
     "max_unpool",
     "maximum",
+    "min_",
     "minimum",
     "multiply",
     "negative",

@@ -55,6 +55,21 @@ max_.defvjp(_max_rule)
 
 
 @primitive
+def min_(xp: Any, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Return the smallest value over `axis`; equal values share the gradient."""
+    return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+min_.defvjp(_max_rule)  # the rule asks where x is y, whichever that is
+
+
+@primitive
+def argmax(xp: Any, x: Array, *, axis: int | None = None) -> Array:
+    """Return the index of the first largest value along `axis` (None: flattened)."""
+    return xp.argmax(x, axis=axis)
+
+
+@primitive
 def logsumexp(xp: Any, x: Array, *, axis: int = -1, keepdims: bool = False) -> Array:
     """Return log(sum(exp(x))) over `axis`, which never overflows."""
     peak = xp.max(x, axis=axis, keepdims=True)  # makes every exponent <= 0

@@ -1,0 +1,86 @@
+"""One table of layers and inputs, for every test of them."""
+
+from math import prod
+
+import numpy as np
+
+from sillar import nn
+from sillar.nn import initializers
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def apart(*shape):
+    """Return numbers around 0 that lie apart from it and from one another."""
+    ranks = np.arange(prod(shape)) - prod(shape) // 2 + 0.25
+    return np.random.default_rng(0).permutation(ranks).reshape(shape) * 0.25
+
+
+SOBEL = np.array([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])[:, :, None, None]
+WORDS = np.array([[0, 2, 2], [4, 0, 1], [3, 3, 3]])
+
+# name: layer, inputs; the first axis of the inputs is the batch
+CASES = {
+    "Dense": (nn.Dense(3, 2), [normal(4, 3)]),
+    "Dense-no-bias": (nn.Dense(3, 2, bias=False), [normal(4, 3)]),
+    "Dense-sequence": (nn.Dense(3, 2), [normal(2, 5, 3)]),
+    "Dropout": (nn.Dropout(0.4), [normal(4, 6)]),
+    "Dropout-never": (nn.Dropout(0.0), [normal(4, 6)]),
+    "Embedding": (nn.Embedding(5, 3), [WORDS]),
+    "Flatten": (nn.Flatten(), [normal(3, 2, 2, 2)]),
+    "Flatten-vector": (nn.Flatten(), [normal(3)]),
+    "Conv2D": (nn.Conv2D(2, 3, 3), [normal(2, 5, 4, 2)]),
+    "Conv2D-all": (
+        nn.Conv2D(
+            4, 6, (2, 3), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2
+        ),
+        [normal(2, 5, 6, 4)],
+    ),
+    "Conv2D-same": (
+        nn.Conv2D(2, 3, (4, 3), padding="same", bias=False),
+        [normal(2, 4, 5, 2)],
+    ),
+    "Conv2D-depthwise": (nn.Conv2D(3, 3, 2, groups=3), [normal(2, 3, 3, 3)]),
+    "Conv2D-fixed": (nn.Conv2D(1, 1, 3, fixed=SOBEL), [normal(2, 4, 5, 1)]),
+    "MaxPool2D": (nn.MaxPool2D(2), [apart(2, 4, 5, 2)]),
+    "MaxPool2D-all": (
+        nn.MaxPool2D((3, 2), stride=(1, 2), padding=(1, 1)),
+        [apart(2, 4, 5, 2)],
+    ),
+    "AvgPool2D": (nn.AvgPool2D(2), [normal(2, 4, 5, 2)]),
+    "AvgPool2D-all": (
+        nn.AvgPool2D((3, 2), stride=(1, 2), padding=(1, 1)),
+        [normal(2, 4, 5, 2)],
+    ),
+    "BatchNorm": (nn.BatchNorm(3), [normal(5, 3)]),
+    "BatchNorm-images": (nn.BatchNorm(2, momentum=0.5), [normal(2, 3, 3, 2)]),
+    "BatchNorm-plain": (nn.BatchNorm(3, eps=0.1, affine=False), [normal(5, 3)]),
+    "LayerNorm": (nn.LayerNorm(4), [normal(3, 4)]),
+    "LayerNorm-plain": (nn.LayerNorm(4, eps=0.1, affine=False), [normal(2, 3, 4)]),
+    "ELU": (nn.ELU(), [apart(3, 4)]),
+    "ELU-alpha": (nn.ELU(0.5), [apart(3, 4)]),
+    "GELU": (nn.GELU(), [normal(3, 4)]),
+    "GELU-tanh": (nn.GELU(approximate=True), [normal(3, 4)]),
+    "LeakyReLU": (nn.LeakyReLU(), [apart(3, 4)]),
+    "LeakyReLU-slope": (nn.LeakyReLU(0.2), [apart(3, 4)]),
+    "ReLU": (nn.ReLU(), [apart(3, 4)]),
+    "Sigmoid": (nn.Sigmoid(), [normal(3, 4)]),
+    "SiLU": (nn.SiLU(), [normal(3, 4)]),
+    "Softmax": (nn.Softmax(), [normal(3, 4)]),
+    "Softmax-axis": (nn.Softmax(axis=1), [normal(2, 3, 4)]),
+    "Softplus": (nn.Softplus(), [normal(3, 4)]),
+    "Tanh": (nn.Tanh(), [normal(3, 4)]),
+    "Sequential": (
+        nn.Sequential(
+            nn.Conv2D(1, 2, 2, initializer=initializers.xavier_uniform),
+            nn.BatchNorm(2),
+            nn.Sequential(nn.Tanh(), nn.Dropout(0.2)),
+            nn.Flatten(),
+            nn.Dense(8, 3),
+        ),
+        [normal(3, 3, 3, 1)],
+    ),
+    "Sequential-empty": (nn.Sequential(), [normal(3, 2)]),
+}
