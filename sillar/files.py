@@ -40,6 +40,7 @@ __all__ = [
     "read_arrays",
     "read_header",
     "read_into",
+    "replacing",
     "write_arrays",
 ]
 
@@ -88,7 +89,7 @@ def write_arrays(
     """
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     text = compose(arrays, metadata)
-    with _replacing(os.fsdecode(path)) as file:
+    with replacing(os.fsdecode(path)) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in arrays.values():
             raw = _bytes(np.ascontiguousarray(array, little(array.dtype)))
@@ -96,7 +97,7 @@ def write_arrays(
 
 
 @contextmanager
-def _replacing(path: str) -> Iterator[BufferedWriter]:
+def replacing(path: str) -> Iterator[BufferedWriter]:
     """Yield a new file that takes the place of `path` once it is whole and on disk."""
     mode = None
     with suppress(FileNotFoundError):

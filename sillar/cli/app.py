@@ -1,0 +1,221 @@
+"""The commands, their arguments and their help; what they do lies beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from sillar import __version__
+from sillar.cli import show
+from sillar.cli.recipe import parse_change
+from sillar.errors import ConfigError
+
+UsageError: Any = typer.BadParameter.__base__  # click's, or typer's own copy of it
+
+app = typer.Typer(
+    name="sillar",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Deep learning for security people: train, test, use and look into models.",
+    epilog="With --json a command prints one JSON object as its last line.",
+)
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", metavar="", help="Print one JSON object as the last line."),
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data files.")
+]
+
+
+Recipe = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE|FILE.toml",
+        help="digits, mnist, one-cycle, or a file of your own.",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Passes over the training part.")
+]
+BatchSize = Annotated[
+    int | None, typer.Option(metavar="N", help="Examples in one step.")
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="Decides all that is drawn.")
+]
+Backend = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What computes: numpy.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where the run goes; runs/RECIPE-TIME by default."
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Go on with the run in this directory."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Another value in the recipe, as in --set optimizer.lr=0.01.",
+    ),
+]
+
+
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the results tell
+def run(arguments: list[str]) -> int:
+    """Run one command; return its exit code."""
+    try:
+        return int(app(arguments, prog_name="sillar", standalone_mode=False) or 0)
+    except UsageError as error:
+        raise ConfigError(
+            f"{error.format_message()} (sillar --help lists what there is)"
+        ) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sillar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def sillar(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_version,
+            is_eager=True,
+            help="Show the version.",
+        ),
+    ] = False,
+) -> None:
+    """Deep learning for security people: train, test, use and look into models."""
+
+
+@app.command()
+def train(
+    recipe: Recipe = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    backend: Backend = None,
+    out: Out = None,
+    resume: Resume = None,
+    changes: Changes = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model by a recipe, and measure it on the test part."""
+    from sillar.cli.train import train
+
+    options = {
+        "data.folder": None if data is None else str(data.absolute()),
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.seed": seed,
+        "training.backend": backend,
+    }
+    given = [parse_change(text) for text in changes or []]
+    given += [(key, value) for key, value in options.items() if value is not None]
+    directory, record = train(recipe, given, out, resume)
+    metrics = record["metrics"]
+    if as_json:
+        show.as_json({"run": str(directory), "metrics": metrics})
+    else:
+        show.put(show.summary(metrics, "test"), show.run_line(directory))
+    if record["failed"]:
+        show.fail(f"training failed: {record['reason']}")
+        raise typer.Exit(2)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    data: Data = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a trained model on the test part of its recipe."""
+    from sillar.cli.evaluate import evaluate
+
+    metrics = evaluate(run, data)
+    if as_json:
+        show.as_json({"run": str(run), "metrics": metrics})
+    else:
+        show.put(*show.report(metrics, f"test of {show.clean(run)}"))
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|MODEL.safetensors", help="Run, or model file."),
+    ],
+    examples: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="Examples: .npy, .npz, .csv, or IDX (also packed)."
+        ),
+    ],
+    top: Annotated[
+        int, typer.Option(metavar="K", min=1, help="Show the K likeliest classes.")
+    ] = 1,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say for each example which class it is in, and how likely."""
+    from sillar.cli.predict import lines, predict
+
+    result = predict(model, examples, top)
+    if as_json:
+        show.as_json(result)
+    else:
+        for line in lines(result):
+            print(line)
+
+
+@app.command()
+def inspect(
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|FILE", help="Run, or a file of a model or arrays."),
+    ],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a model file or a run holds; nothing in it is run."""
+    from sillar.cli.inspect import inspect, tables
+
+    _output(inspect(target), tables, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Show what this machine has, and what slows training down on it."""
+    from sillar.cli.doctor import examine, tables
+
+    _output(examine(), tables, as_json)
+
+
+def _output(result: dict[str, Any], tables: Any, as_json: bool) -> None:
+    if as_json:
+        show.as_json(result)
+    else:
+        show.put(*tables(result))

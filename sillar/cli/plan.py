@@ -1,0 +1,210 @@
+"""From a checked recipe to the objects that `fit` takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sillar import nn, optim
+from sillar.backends import backends
+from sillar.cli.recipe import leaves
+from sillar.cli.sources import Parts, Source, source
+from sillar.core.describe import construct, signature
+from sillar.core.rng import Rng
+from sillar.data import Dataset
+from sillar.errors import ConfigError
+from sillar.nn import Layer, Loss
+from sillar.nn.architecture import build
+from sillar.nn.layers import at_least
+from sillar.optim import Accumulate, Optimizer, Schedule
+from sillar.train import EarlyStopping, predict
+from sillar.train.evaluate import class_count, mean_loss, scores_of
+from sillar.train.prepare import batches
+
+LOSSES = {
+    kind.__name__: kind
+    for kind in (
+        *(nn.BinaryCrossEntropy, nn.CrossEntropy, nn.Focal, nn.Hinge),
+        *(nn.Huber, nn.MAE, nn.MSE),
+    )
+}
+OPTIMIZERS = {
+    kind.__name__: kind
+    for kind in (optim.Adam, optim.AdamW, optim.Lion, optim.RMSprop, optim.SGD)
+}
+SCHEDULES = {
+    kind.__name__: kind
+    for kind in (
+        *(optim.Constant, optim.CosineAnnealing, optim.CosineRestarts),
+        *(optim.ExponentialDecay, optim.LinearWarmup, optim.OneCycle, optim.StepDecay),
+    )
+}
+LENGTHS = {"CosineAnnealing": "steps", "OneCycle": "steps", "CosineRestarts": "period"}
+TRANSFORMS = {
+    kind.__name__: kind
+    for kind in (
+        *(optim.Accumulate, optim.ClipNorm, optim.ClipValue, optim.SkipNonFinite),
+    )
+}
+PENALTIES = {kind.__name__: kind for kind in (optim.L1, optim.L2)}
+
+
+@dataclass
+class Plan:
+    """Everything a run needs."""
+
+    parts: Parts
+    digests: dict[str, str]  # of the parts
+    model: Layer
+    loss: Loss
+    optimizer: Optimizer
+    notes: dict[str, Any]  # what is kept in the model's file
+    stopping: list[EarlyStopping]  # none or one
+    arguments: dict[str, Any]  # further ones of `fit`
+
+
+def make_plan(recipe: dict[str, Any]) -> Plan:
+    """Return the plan of a checked recipe, all of which was tried on two examples."""
+    training = recipe["training"]
+    _check_training(training)
+    model, loss, origin = build_model(recipe), make_loss(recipe), source(recipe)
+    parts = origin.parts(training["seed"])
+    steps = len(batches(model, parts.train, training["batch_size"], training["seed"]))
+    transforms = [
+        construct(f"training.transforms.{i}", table, TRANSFORMS)
+        for i, table in enumerate(training["transforms"])
+    ]
+    penalty = training["penalty"] or None
+    if penalty is not None:
+        penalty = construct("training.penalty", penalty, PENALTIES)
+    held_back = math.prod(t.steps for t in transforms if isinstance(t, Accumulate))
+    updates = max(1, training["epochs"] * steps // held_back)
+    optimizer = make_optimizer(recipe, updates)
+    trial = build_model(recipe).init(Rng(0))
+    optimizer.bind(trial.parameters(), transforms=transforms, penalty=penalty)
+    notes = make_notes(origin, parts.train, rehearse(trial, loss, parts.train))
+    arguments = {name: training[name] for name in ("epochs", "batch_size", "seed")}
+    return Plan(
+        parts,
+        {name: part.digest() for name, part in parts._asdict().items() if part},
+        model,
+        loss,
+        optimizer,
+        notes,
+        make_stopping(training["early_stopping"], parts, notes["classes"] is not None),
+        arguments
+        | {
+            "validation": parts.validation,
+            "transforms": transforms,
+            "penalty": penalty,
+        },
+    )
+
+
+def make_loss(recipe: dict[str, Any]) -> Loss:
+    """Return the loss, which must be one number for a batch."""
+    loss: Loss = construct("loss", recipe["loss"], LOSSES)
+    if loss.reduction == "none":
+        raise ConfigError("loss: training needs one number: reduction mean or sum")
+    return loss
+
+
+def build_model(recipe: dict[str, Any]) -> Layer:
+    """Return the model that [model] describes; it has no values yet."""
+    return build({"type": "Sequential"} | recipe["model"], "model")
+
+
+def make_optimizer(recipe: dict[str, Any], updates: int) -> Optimizer:
+    """Return the optimizer; a schedule without a length has that of the run."""
+    table, schedule = recipe["optimizer"], recipe["schedule"]
+    optimizer: Optimizer = construct("optimizer", table, OPTIMIZERS)
+    if not schedule:
+        return optimizer
+    if "lr" in table and any(key.endswith("lr") for key, _ in leaves(schedule)):
+        raise ConfigError("schedule: lr stands in [optimizer] too; give it once")
+    rate = make_schedule("schedule", schedule, optimizer.lr, updates)
+    scheduled: Optimizer = construct("optimizer", {**table, "lr": rate}, OPTIMIZERS)
+    return scheduled
+
+
+def make_schedule(owner: str, table: Any, lr: float, updates: int) -> Schedule:
+    """Return a schedule; rate and length of the run stand in where it gives none."""
+    kind = table.get("type") if isinstance(table, dict) else None
+    if isinstance(kind, str) and kind in SCHEDULES:
+        defaults: dict[str, Any] = {}
+        if "lr" in signature(SCHEDULES[kind]):
+            defaults["lr"] = lr
+        if kind in LENGTHS:
+            defaults[LENGTHS[kind]] = updates
+        table = defaults | table
+        if "schedule" in table and isinstance(table.get("steps"), int):
+            left = max(1, updates - table["steps"])
+            inner = make_schedule(f"{owner}.schedule", table["schedule"], lr, left)
+            table["schedule"] = inner
+    schedule: Schedule = construct(owner, table, SCHEDULES)
+    return schedule
+
+
+def make_stopping(table: dict[str, Any], parts: Parts, labels: bool) -> list[Any]:
+    """Return the early stopping, if any, whose metric will be there."""
+    owner, kinds = "training.early_stopping", {"EarlyStopping": EarlyStopping}
+    if not table:
+        return []
+    stopping = construct(owner, {"type": "EarlyStopping", **table}, kinds)
+    present = ["loss", "accuracy"] if labels else ["loss"]
+    if parts.validation is not None:
+        present += [f"val_{name}" for name in present]
+    if stopping.metric not in present:
+        raise ConfigError(
+            f"{owner}: no metric {stopping.metric!r:.40}, there will be"
+            f" {', '.join(present)}: set data.validation, or name another metric"
+        )
+    return [stopping]
+
+
+def make_notes(origin: Source, train: Dataset, outputs: np.ndarray) -> dict[str, Any]:
+    """Return what `predict` wants to know: classes, shape of an example, scale.
+
+    There are no classes where the outputs are values.
+    """
+    classes = list(train.classes) if train.classes is not None else None
+    if (
+        classes is None
+        and scores_of(outputs, few(train).y, class_count(train)) is not None
+    ):
+        classes = [str(label) for label in range(max(2, outputs.shape[-1]))]
+    notes = {"classes": classes, "input": list(train.x.shape[1:])}
+    return notes if origin.scale is None else {**notes, "scale": origin.scale}
+
+
+def few(train: Dataset) -> Dataset:
+    """Return the two examples with the least and the greatest answer."""
+    if train.y.size != len(train):
+        return train[[0, -1]]
+    return train[[int(train.y.argmin()), int(train.y.argmax())]]
+
+
+def rehearse(model: Layer, loss: Loss, train: Dataset) -> np.ndarray:
+    """Return the outputs of a model without training, for `few` examples.
+
+    Mistakes in a recipe show here, before a run begins.
+    """
+    if not model.parameters():
+        raise ConfigError("model: no layer has anything to train; add one, as Dense")
+    examples = few(train)
+    outputs = predict(model, examples.x)
+    mean_loss(loss, outputs, examples.y)
+    return outputs
+
+
+def _check_training(training: dict[str, Any]) -> None:
+    for name in ("epochs", "batch_size"):
+        at_least("training", name, training[name], 1)
+    if training["backend"] not in backends():
+        raise ConfigError(
+            f"training: unknown back end {training['backend']!r:.40}; this release has"
+            f" {', '.join(backends())}"
+        )

@@ -1,0 +1,116 @@
+"""`sillar predict`: classes and probabilities of examples in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sillar import train
+from sillar.cli import show
+from sillar.cli.inputs import arrange, read_examples
+from sillar.cli.record import model_of
+from sillar.errors import FormatError
+from sillar.files import read_header
+from sillar.nn import Layer, Sequential, Sigmoid, Softmax
+from sillar.train.model_files import about
+
+
+def predict(target: Path, examples: Path, top: int) -> dict[str, Any]:
+    """Return the `top` classes of each example; outputs where there are no classes."""
+    path = model_of(target) if target.is_dir() else target
+    model = train.load(path)
+    notes = read_notes(path)
+    x = arrange(read_examples(examples), notes)
+    outputs = train.predict(model, x)
+    outputs = outputs.reshape(len(outputs), -1).astype(np.float64)
+    if not np.isfinite(outputs).all():
+        raise FormatError(f"predict: the model in {str(path)!r} gives NaN or infinity")
+    result: dict[str, Any] = {"model": str(path), "input": str(examples)}
+    names = _names(path, notes, outputs.shape[1])
+    if names is None:
+        rows = [{"index": i, "outputs": list(row)} for i, row in enumerate(outputs)]
+        return result | {"predictions": rows}
+    return result | {"predictions": list(_ranked(model, outputs, names, top))}
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """Return the notes of a model's file, those that we read having been checked."""
+    notes = about(read_header(path), path).get("notes")
+    if not isinstance(notes, dict):
+        notes = {}
+    shape, scale = notes.get("input"), notes.get("scale")
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not (shape is None or (whole and len(shape) < 32)):
+        raise FormatError(f"{str(path)!r}: the note input is no shape: {shape!r:.60}")
+    if not (scale is None or (type(scale) in (int, float) and 0 < scale < 2**63)):
+        raise FormatError(f"{str(path)!r}: the note scale is no number: {scale!r:.60}")
+    return notes
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield what people read: aligned columns, one line for each class shown."""
+    rows = result["predictions"]
+    if "outputs" in rows[0]:
+        yield "index  output"
+        for row in rows:
+            values = "  ".join(f"{value:.6g}" for value in row["outputs"])
+            yield f"{row['index']:>5}  {values}"
+        return
+    names = [show.clean(row["classes"][0]["class"]) for row in rows]
+    width = max(5, *(len(name) for name in names))
+    yield f"index  {'class':<{width}}  probability"
+    for row in rows:
+        for found in row["classes"]:
+            name = show.clean(found["class"])
+            yield f"{row['index']:>5}  {name:<{width}}  {found['probability']:.4f}"
+
+
+def _names(path: Path, notes: dict[str, Any], width: int) -> list[str] | None:
+    """Return the names of the classes, or None for outputs that are no classes."""
+    classes = notes.get("classes")
+    count = max(2, width)
+    if classes is None:
+        numbered = "classes" not in notes and width > 1
+        return [str(i) for i in range(count)] if numbered else None
+    if (
+        not isinstance(classes, list)
+        or len(classes) != count
+        or not all(isinstance(name, str) for name in classes)
+    ):
+        raise FormatError(
+            f"{str(path)!r}: expected {count} names of classes in the notes, got"
+            f" {classes!r:.80}"
+        )
+    return classes
+
+
+def _ranked(
+    model: Layer, outputs: np.ndarray, names: list[str], top: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the likeliest classes of each example, the first being the prediction."""
+    shares = _probabilities(model, outputs)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
+    for i, places in enumerate(order):
+        classes = [
+            {"class": names[place], "probability": float(shares[i, place])}
+            for place in places
+        ]
+        yield {"index": i, **classes[0], "classes": classes}
+
+
+def _probabilities(model: Layer, outputs: np.ndarray) -> np.ndarray:
+    """Return probabilities (n, classes) of logits, or of what the model made ones."""
+    last = model
+    while isinstance(last, Sequential) and len(last):
+        last = last[-1]
+    if outputs.shape[1] == 1:
+        z = np.clip(outputs, -500, 500)
+        one = outputs if isinstance(last, Sigmoid) else 1 / (1 + np.exp(-z))
+        return np.concatenate([1 - one, one], axis=1)
+    if isinstance(last, Softmax):
+        return outputs
+    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

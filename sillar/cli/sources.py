@@ -1,0 +1,213 @@
+"""[data] of a recipe: where examples come from, and how they are divided."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from sillar.core.describe import construct
+from sillar.data import Dataset, digits, mnist, read_csv, read_npz
+from sillar.errors import ConfigError, DataError, ShapeError
+from sillar.train.evaluate import is_classification
+from sillar.train.prepare import parts as divide
+
+
+class Parts(NamedTuple):
+    """What is trained on, what is looked at after each epoch, and what is tested."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """What every source takes: how much of the training part to hold back."""
+
+    validation: float | int = 0
+
+    scale: ClassVar[int | None] = None  # what pixels in files are divided by
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "validation" and type(value) not in (int, float):
+                raise ConfigError(
+                    "validation must be 0, a share in (0, 1) or a number of rows, got"
+                    f" {value!r:.60}"
+                )
+            if field.type == "str" and not isinstance(value, str):
+                raise ConfigError(f"{field.name} must be text, got {value!r:.60}")
+            if field.type == "bool | None" and not isinstance(value, bool | None):
+                raise ConfigError(
+                    f"{field.name} must be true or false, got {value!r:.60}"
+                )
+
+    @abstractmethod
+    def read(self) -> tuple[Dataset, Dataset]:
+        """Return the part to train on and the part to test on."""
+
+    def parts(self, seed: int) -> Parts:
+        """Return all parts; `seed` draws the validation part."""
+        train, test = self.read()
+        return Parts(*divide(train, self.validation or None, seed), test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """The handwritten digits that come with the package."""
+
+    test: float | int = 0.2
+    split_seed: int = 0
+
+    scale: ClassVar[int | None] = 16
+
+    def read(self) -> tuple[Dataset, Dataset]:
+        return digits().split(self.test, seed=self.split_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist(Source):
+    """MNIST from a folder with its four IDX files."""
+
+    folder: str = ""
+
+    scale: ClassVar[int | None] = 255
+
+    def read(self) -> tuple[Dataset, Dataset]:
+        if not self.folder:
+            raise ConfigError(
+                "data: MNIST is read from its four IDX files: name their folder with"
+                " --data DIR"
+            )
+        return mnist(self.folder), mnist(self.folder, train=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File(Source):
+    """One file that is split, or a second one to test on, both in `folder`."""
+
+    path: str
+    folder: str = ""
+    test: float | int = 0.2
+    test_path: str = ""
+    split_seed: int = 0
+    stratify: bool | None = None
+    classes: list[str] | None = None
+
+    def read(self) -> tuple[Dataset, Dataset]:
+        whole = self.table(self.path, first=True)
+        if self.test_path:
+            test = self.table(self.test_path, first=False)
+            return whole, _aligned(test, whole.classes)
+        stratify = self.stratify
+        if stratify is None:
+            stratify = is_classification(whole) and whole.y.ndim == 1
+        return whole.split(self.test, seed=self.split_seed, stratify=stratify)
+
+    @abstractmethod
+    def table(self, path: str, *, first: bool) -> Dataset:
+        """Return the examples of one file, the `first` or the one to test on."""
+
+    def named(self, x: np.ndarray, found: Dataset) -> Dataset:
+        """Return x with the answers that were found, in the classes of the recipe."""
+        if self.classes is None or found.classes is None:
+            return Dataset(x, found.y, self.classes or found.classes, found.name)
+        return _aligned(Dataset(x, found.y, found.classes, found.name), self.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv(_File):
+    """Tables of numbers with a column of answers."""
+
+    target: str | int
+    delimiter: str = ","
+    header: bool | None = None
+    shape: list[int] | None = None
+
+    def table(self, path: str, *, first: bool) -> Dataset:
+        found = read_csv(
+            Path(self.folder, path),
+            target=self.target,
+            header=self.header,
+            delimiter=self.delimiter,
+        )
+        x = found.x if self.shape is None else _shaped(found.x, self.shape)
+        return self.named(x, found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Npz(_File):
+    """Arrays by name; x_test and y_test are their names in the file to test on."""
+
+    x: str = "x"
+    y: str = "y"
+    x_test: str = ""
+    y_test: str = ""
+
+    def table(self, path: str, *, first: bool) -> Dataset:
+        arrays = read_npz(Path(self.folder, path))
+        names = self.x, self.y
+        if not first:
+            names = self.x_test or self.x, self.y_test or self.y
+        for name in names:
+            if name not in arrays:
+                raise DataError(
+                    f"data: {path!r} has no array {name!r}, it has"
+                    f" {', '.join(arrays)}: name it with data.x and data.y"
+                )
+        x, y = (arrays[name] for name in names)
+        return self.named(x, Dataset(x, y, None, Path(path).stem))
+
+
+SOURCES = {"digits": Digits, "mnist": Mnist, "csv": Csv, "npz": Npz}
+
+
+def source(recipe: dict[str, Any]) -> Source:
+    """Return the source that [data] of a checked recipe describes."""
+    table = dict(recipe["data"])
+    kind = table.pop("source", None)
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise ConfigError(
+            f"data: unknown source {kind!r:.40}; known are {', '.join(SOURCES)}"
+        )
+    if "folder" in table and kind == "digits":
+        raise ConfigError(
+            "data: the digits come with the package: leave --data and folder away"
+        )
+    found: Source = construct("data", {**table, "type": kind}, SOURCES)
+    return found
+
+
+def _shaped(x: np.ndarray, shape: list[int]) -> np.ndarray:
+    try:
+        return x.reshape(len(x), *shape)
+    except (TypeError, ValueError):
+        raise ShapeError(
+            f"data: rows of {x.shape[1]} numbers cannot have the shape {shape!r:.60}"
+        ) from None
+
+
+def _aligned(dataset: Dataset, classes: Sequence[str] | None) -> Dataset:
+    """Return the data set with class numbers in the order of `classes`."""
+    own = dataset.classes
+    if own is None and classes is None:
+        return dataset
+    if own is None or classes is None:
+        raise DataError(
+            "data: the answers of the test file must be of the kind of the training"
+            " file, both words or both numbers"
+        )
+    unknown = sorted(set(own) - set(classes))
+    if unknown:
+        raise DataError(
+            f"data: {dataset.name} has the classes {unknown!r:.80}, which are not among"
+            f" {list(classes)!r:.80}"
+        )
+    numbers = np.array([classes.index(name) for name in own])
+    return Dataset(dataset.x, numbers[dataset.y], tuple(classes), dataset.name)
