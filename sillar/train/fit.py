@@ -102,7 +102,7 @@ def fit(
 def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Apply one update; return the loss before it and the model's outputs.
 
-    If the loss is not finite, nothing has changed afterwards.
+    A loss that is not finite moves no buffer, and no weight unless the run accepts it.
     """
     before = run.gradients.copies()
     rng = Rng(run.seed).split("step", run.step)
