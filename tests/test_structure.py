@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import sillar
-
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sillar"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -25,7 +23,10 @@ LAYERS = (
 )
 ALLOWED_BESIDE = {("files", "header")}  # one file in two: its reader, its header
 LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line}
-CORE_ORDER = ("dtypes", "tensor", "tape", "ops", "functional", "grad", "operators")
+CORE_ORDER = (
+    *("state", "dtypes", "tensor", "tape", "ops", "functional", "grad", "operators"),
+    *("parameter", "trace", "compile"),
+)
 
 LINES_PER_FILE = 400
 LINES_PER_FUNCTION = 40
@@ -80,9 +81,9 @@ def test_core_is_ordered_inside(path):
         return
     for module in imported_modules(path):
         words = module.split(".")
-        if words[:2] == ["sillar", "core"] and len(words) > 2 and words[2] != own:
-            if words[2] in CORE_ORDER:
-                assert CORE_ORDER.index(words[2]) < CORE_ORDER.index(own), module
+        inside = words[:2] == ["sillar", "core"] and words[2:3] != [own]
+        if inside and words[2:3] and words[2] in CORE_ORDER:
+            assert CORE_ORDER.index(words[2]) < CORE_ORDER.index(own), module
 
 
 @pytest.mark.parametrize("library", ["jax", "torch", "threadpoolctl", "typer", "rich"])
@@ -167,7 +168,7 @@ before = set(sys.modules)
 import sillar
 third = {m.split(".")[0] for m in set(sys.modules) - before} - sys.stdlib_module_names
 print(*sorted(third - {"numpy", "sillar"}))
-heavy = {"inspect", "hashlib", "csv", "subprocess", "zipfile", "gzip", "asyncio", "socket"}
+heavy = {"inspect", "hashlib", "csv", "subprocess", "zipfile", "gzip", "socket"}
 print(*sorted(heavy & (set(sys.modules) - before)))
 """
 
