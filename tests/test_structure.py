@@ -99,6 +99,20 @@ def test_a_library_is_imported_in_its_own_place_only(library):
     assert all(f.startswith(f"sillar/{home}") for f in importers), importers
 
 
+def test_nothing_is_executed_but_our_own_plans():
+    """No eval or exec of text, and nothing of pickle, but for a compiled step."""
+    found = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            if named and node.func.id in ("eval", "exec"):
+                found.add((name_of(path), node.func.id))
+        if {"pickle", "marshal", "shelve"} & set(imported_modules(path)):
+            found.add((name_of(path), "pickle"))
+    expected = {("sillar/backends/numpy/plan.py", "exec")}
+    assert expected == found
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_and_functions_are_short(path):
     text = path.read_text()
