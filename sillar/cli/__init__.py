@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 from sillar.errors import SillarError
 
@@ -19,13 +20,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     2 is a mistake that the message explains, 1 one that we did not foresee.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        _drop_output()
-        return BROKEN_PIPE
+    with (
+        open(os.devnull, "w") as nowhere,  # for streams that the caller has closed:
+        redirect_stdout(sys.stdout or nowhere),  # print would take one for the other
+        redirect_stderr(sys.stderr or nowhere),
+    ):
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except (BrokenPipeError, SystemExit):  # typer and rich make one of the other
+            _drop_output()
+            return BROKEN_PIPE
 
 
 def _run(arguments: list[str]) -> int:
@@ -34,8 +40,7 @@ def _run(arguments: list[str]) -> int:
 
     try:
         code = run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except (BrokenPipeError, KeyboardInterrupt):
         raise
@@ -59,6 +64,8 @@ def _explained(error: Exception) -> tuple[int, str]:
         return 2, f"{name}{reason}; check path, permissions and free space"
     if isinstance(error, MemoryError):
         return 2, f"not enough memory: {error}; make the model or the batches smaller"
+    if isinstance(error, RecursionError):
+        return 2, "the recipe or file is nested too deeply; write it flatter"
     return 1, (
         f"unexpected {type(error).__name__}: {error!s:.300}; run it again with --debug"
         " to see where, and report it"
@@ -67,7 +74,6 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 def _drop_output() -> None:
     """Let nothing more go to standard output, which nobody can read."""
-    if sys.stdout is not None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

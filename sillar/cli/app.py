@@ -140,8 +140,8 @@ def train(
         show.as_json({"run": str(directory), "metrics": metrics})
     else:
         show.put(show.summary(metrics, "test"), show.run_line(directory))
-    if record["failed"]:
-        show.fail(f"training failed: {record['reason']}")
+    if record.get("failed"):
+        show.fail(f"training failed: {record.get('reason')}")
         raise typer.Exit(2)
 
 

@@ -17,8 +17,9 @@ from sillar.train.callbacks import shown
 
 def progress() -> Callback:
     """Return the live display on a terminal, and one line per epoch elsewhere."""
-    if sys.stderr is not None and show.messages().is_terminal and sys.stderr.isatty():
-        return Live(show.messages())
+    console = show.messages()
+    if sys.stderr.isatty() and not console.is_dumb_terminal:
+        return Live(console)
     return Lines()
 
 
@@ -57,7 +58,7 @@ class Live(Callback):
             names = "".join(f"{name.replace('_', ' '):>14}" for name, _ in cells)
             self.console.print(f"{'epoch':<9}{names}{'time':>10}", style="bold")
             self.headed = True
-        values = "".join(f"{value:>14}" for _, value in cells)
+        values = "".join(f" {value:>13}" for _, value in cells)
         place = f"{run.epoch}/{run.epochs}"
         seconds = clock(run.metrics["seconds"])
         self.console.print(f"{place:<9}{values}[dim]{seconds:>10}[/]")
@@ -74,11 +75,11 @@ class Live(Callback):
         seconds = time.perf_counter() - self.start
         rate = (run.step - self.first_step) / max(seconds, 1e-9)
         left = (run.epochs * run.batches - run.step) / max(rate, 1e-9)
-        fields: dict[str, Any] = {"rate": "", "values": ""}
+        fields: dict[str, Any] = {"rate": ""}
         if run.step > self.first_step:
             fields["rate"] = f"{rate:5.1f} steps/s  {clock(left)} left"
-        if run.batch:
-            fields["values"] = "  ".join(shown(run.metrics))
+        present = {k: run.metrics[k] for k in ("loss", "accuracy") if k in run.metrics}
+        fields["values"] = "  ".join(shown(present))
         epoch = min(run.epoch + 1, run.epochs)
         self.bar.update(
             self.task,

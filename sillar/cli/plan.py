@@ -89,7 +89,7 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     arguments = {name: training[name] for name in ("epochs", "batch_size", "seed")}
     return Plan(
         parts,
-        {name: part.digest() for name, part in parts._asdict().items() if part},
+        parts.digests(),
         model,
         loss,
         optimizer,

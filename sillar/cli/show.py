@@ -67,7 +67,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     """Return a table whose first column is text and whose others are numbers."""
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
-        found.add_column(name, justify="right" if i else "left", overflow="fold")
+        found.add_column(Text(name), justify="right" if i else "left", overflow="fold")
     for row in rows[:ROWS]:
         found.add_row(*(part if isinstance(part, Text) else cell(part) for part in row))
     parts: list[RenderableType] = [Text(title, style="bold"), found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -24,6 +24,22 @@ class Parts(NamedTuple):
     validation: Dataset | None
     test: Dataset
 
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each part that there is."""
+        parts = self._asdict().items()
+        return {name: part.digest() for name, part in parts if part is not None}
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a field
+    "str": (lambda v: isinstance(v, str), "text"),
+    "bool | None": (lambda v: isinstance(v, bool), "true or false"),
+    "float | int": (lambda v: type(v) in (int, float), "a share or a number of rows"),
+    "list[str] | None": (
+        lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
+        "a list of names",
+    ),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
@@ -35,18 +51,9 @@ class Source(ABC):
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "validation" and type(value) not in (int, float):
-                raise ConfigError(
-                    "validation must be 0, a share in (0, 1) or a number of rows, got"
-                    f" {value!r:.60}"
-                )
-            if field.type == "str" and not isinstance(value, str):
-                raise ConfigError(f"{field.name} must be text, got {value!r:.60}")
-            if field.type == "bool | None" and not isinstance(value, bool | None):
-                raise ConfigError(
-                    f"{field.name} must be true or false, got {value!r:.60}"
-                )
+            value, check = getattr(self, field.name), CHECKS.get(str(field.type))
+            if check is not None and value != field.default and not check[0](value):
+                raise ConfigError(f"{field.name} must be {check[1]}, got {value!r:.60}")
 
     @abstractmethod
     def read(self) -> tuple[Dataset, Dataset]:

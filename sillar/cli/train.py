@@ -66,7 +66,7 @@ def _go_on(
         show.say(f"{directory} is finished already")
         return directory, record
     plan = make_plan(wanted)
-    if plan.digests != record["data"]:
+    if plan.digests != record.get("data"):
         raise DataError(
             f"--resume: the data is not what {str(directory)!r} was begun with: its"
             " SHA-256 differs; put the old data back, or start a new run"
@@ -87,7 +87,7 @@ def _check_same(old: dict[str, Any], new: dict[str, Any]) -> bool:
                 " run with --out"
             )
     length, wanted = (r["training"]["epochs"] for r in (old, new))
-    if isinstance(wanted, int) and wanted < length:
+    if isinstance(wanted, int) and isinstance(length, int) and wanted < length:
         raise ConfigError(
             f"--resume: training.epochs was {length} and can only grow, got {wanted}"
         )

@@ -80,3 +80,15 @@ def test_what_is_no_run_is_named(tmp_path, moons_run, in_process):
     assert "model.safetensors" in in_process("evaluate", run, code=2)
     (run / "model.safetensors").unlink()
     assert "sillar train --resume" in in_process("evaluate", run, code=2)
+
+
+def test_names_of_classes_are_no_markup(two_moons, tmp_path):
+    options = ["--set", 'data.classes=["[red]b", "\\u001b[31mm"]']
+    text = (two_moons / "csv.toml").read_text().replace("all.csv", "odd.csv")
+    (two_moons / "odd.toml").write_text(text)
+    rows = (two_moons / "all.csv").read_text().replace("benign", "[red]b")
+    (two_moons / "odd.csv").write_text(rows.replace("malware", "\x1b[31mm"))
+    sillar("train", two_moons / "odd.toml", *options, "--out", tmp_path / "run")
+    out = sillar("evaluate", tmp_path / "run").stdout
+    assert out.count("[red]b") == 3
+    assert "\x1b" not in out
