@@ -74,6 +74,12 @@ def test_vjp_of_one_tensor_gives_one_gradient():
     near(torch.func.vjp(g, *torch_of(X))[1](torch.tensor(u))[0].detach(), pullback(u))
 
 
+def test_a_pulled_back_gradient_can_be_differentiated():
+    x = sl.Tensor(X, requires_grad=True)
+    _, pullback = sl.vjp(lambda x: x * x * x, x)
+    near(6 * X * V, sl.grad(pullback(V).sum(), x))
+
+
 def test_jvp_and_vjp_are_transposes():
     u = rng.normal(size=(2, 2))
     _, tangent = sl.jvp(g, X, V)

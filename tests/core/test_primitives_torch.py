@@ -100,7 +100,9 @@ TORCH = {
     ops.min_: lambda x, *, axis=None, keepdims=False: x.amin(
         axes_of(x, axis), keepdims
     ),
-    ops.argmax: lambda x, *, axis=None: x.argmax(axis),
+    ops.min_: lambda x, *, axis=None, keepdims=False: x.amin(
+        axes_of(x, axis), keepdims
+    ),
     ops.logsumexp: lambda x, *, axis=-1, keepdims=False: x.logsumexp(axis, keepdims),
     ops.cumsum: lambda x, *, axis=0: x.cumsum(axis),
     ops.matmul: torch.matmul,
@@ -130,6 +132,7 @@ TIES = {
     "minimum": (ops.minimum, [np.array([1.0, 2.0]), np.array([1.0, 3.0])], {}),
     "max": (ops.max_, [np.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]])], {"axis": 1}),
     "max-all": (ops.max_, [np.ones((2, 3))], {}),
+    "min": (ops.min_, [np.array([[1.0, 1.0, 2.0], [3.0, 3.0, 3.0]])], {"axis": 1}),
     "absolute": (ops.absolute, [np.zeros(2)], {}),
     "relu": (ops.relu, [np.zeros(2)], {}),
     "power": (ops.power, [np.zeros(3), np.array([1.0, 2.0, 3.0])], {}),

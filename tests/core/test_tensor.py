@@ -166,9 +166,18 @@ METHODS = {
     "getitem-numpy-integer": (lambda x: x[np.int64(1)], MATRIX[1]),
     "getitem-last": (lambda x: x[..., -1], MATRIX[..., -1]),
     "variance": (lambda x: sl.variance(x, 0), MATRIX.var(axis=0)),
+    "variance-rows": (lambda x: sl.variance(x, 1), MATRIX.var(axis=1)),
     "stack": (lambda x: sl.stack([x, x], axis=-1), np.stack([MATRIX] * 2, axis=-1)),
     "clip": (lambda x: sl.clip(x, 2, 4.5), MATRIX.clip(2, 4.5)),
     "matvec": (lambda x: x @ [1.0, 2.0, 3.0], MATRIX @ [1, 2, 3]),
+    "stack-matvec": (
+        lambda x: x.reshape(2, 1, 3) @ [1.0, 2.0, 3.0],
+        MATRIX.reshape(2, 1, 3) @ [1, 2, 3],
+    ),
+    "vec-stack": (
+        lambda x: np.ones(1) @ x.reshape(2, 1, 3),
+        np.ones(1) @ MATRIX.reshape(2, 1, 3),
+    ),
     "vecmat": (lambda x: [1.0, 2.0] @ x, np.array([1, 2]) @ MATRIX),
     "dot": (lambda x: x[0] @ x[1], MATRIX[0] @ MATRIX[1]),
     "matmul-stack": (lambda x: x[None] @ x.T, (MATRIX[None] @ MATRIX.T)),

@@ -54,6 +54,11 @@ CASES = {
     "Focal-classes": (nn.Focal(), LOGITS, LABELS),
     "Focal-classes-alpha": (nn.Focal(1.5, alpha=WEIGHTS), LOGITS, LABELS),
     "Focal-classes-half": (nn.Focal(0.5), LOGITS, LABELS),
+    "Focal-sequence": (
+        nn.Focal(alpha=WEIGHTS),
+        normal(2, 4, 3),
+        np.array([[0, 2, 1, 0], [1, 1, 2, 0]]),
+    ),
     "Focal-plain": (nn.Focal(0.0), LOGITS, LABELS),
 }
 
