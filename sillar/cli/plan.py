@@ -24,6 +24,7 @@ from sillar.train import EarlyStopping, predict
 from sillar.train.evaluate import class_count, mean_loss, scores_of
 from sillar.train.prepare import batches
 
+LARGEST = 2**48  # no machine has memory for more parameters
 LOSSES = {
     kind.__name__: kind
     for kind in (
@@ -49,6 +50,7 @@ TRANSFORMS = {
         *(optim.Accumulate, optim.ClipNorm, optim.ClipValue, optim.SkipNonFinite),
     )
 }
+PLAIN = {"str": str, "str | None": str, "int": int, "int | None": int}  # annotations
 PENALTIES = {kind.__name__: kind for kind in (optim.L1, optim.L2)}
 
 
@@ -74,12 +76,12 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     parts = origin.parts(training["seed"])
     steps = len(batches(model, parts.train, training["batch_size"], training["seed"]))
     transforms = [
-        construct(f"training.transforms.{i}", table, TRANSFORMS)
+        make(f"training.transforms.{i}", table, TRANSFORMS)
         for i, table in enumerate(training["transforms"])
     ]
     penalty = training["penalty"] or None
     if penalty is not None:
-        penalty = construct("training.penalty", penalty, PENALTIES)
+        penalty = make("training.penalty", penalty, PENALTIES)
     held_back = math.prod(t.steps for t in transforms if isinstance(t, Accumulate))
     updates = max(1, training["epochs"] * steps // held_back)
     optimizer = make_optimizer(recipe, updates)
@@ -104,9 +106,24 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     )
 
 
+def make(owner: str, table: Any, kinds: dict[str, Any]) -> Any:
+    """Return construct(owner, table, kinds), text and integers having been checked."""
+    name = table.get("type") if isinstance(table, dict) else None
+    kind = kinds.get(name) if isinstance(name, str) else None
+    for argument, spec in signature(kind).items() if kind else ():
+        wanted = PLAIN.get(str(spec.annotation))
+        value = table.get(argument, spec.default)
+        if wanted and value is not spec.default and type(value) is not wanted:
+            raise ConfigError(
+                f"{owner}: {argument} of {name} must be of type {wanted.__name__}, got"
+                f" {value!r:.60}"
+            )
+    return construct(owner, table, kinds)
+
+
 def make_loss(recipe: dict[str, Any]) -> Loss:
     """Return the loss, which must be one number for a batch."""
-    loss: Loss = construct("loss", recipe["loss"], LOSSES)
+    loss: Loss = make("loss", recipe["loss"], LOSSES)
     if loss.reduction == "none":
         raise ConfigError("loss: training needs one number: reduction mean or sum")
     return loss
@@ -114,19 +131,25 @@ def make_loss(recipe: dict[str, Any]) -> Loss:
 
 def build_model(recipe: dict[str, Any]) -> Layer:
     """Return the model that [model] describes; it has no values yet."""
-    return build({"type": "Sequential"} | recipe["model"], "model")
+    model = build({"type": "Sequential"} | recipe["model"], "model")
+    if not 0 < model.parameters().size < LARGEST:
+        raise ConfigError(
+            f"model: expected from 1 to {LARGEST - 1} numbers to train, got"
+            f" {model.parameters().size}: look at its layers"
+        )
+    return model
 
 
 def make_optimizer(recipe: dict[str, Any], updates: int) -> Optimizer:
     """Return the optimizer; a schedule without a length has that of the run."""
     table, schedule = recipe["optimizer"], recipe["schedule"]
-    optimizer: Optimizer = construct("optimizer", table, OPTIMIZERS)
+    optimizer: Optimizer = make("optimizer", table, OPTIMIZERS)
     if not schedule:
         return optimizer
     if "lr" in table and any(key.endswith("lr") for key, _ in leaves(schedule)):
         raise ConfigError("schedule: lr stands in [optimizer] too; give it once")
     rate = make_schedule("schedule", schedule, optimizer.lr, updates)
-    scheduled: Optimizer = construct("optimizer", {**table, "lr": rate}, OPTIMIZERS)
+    scheduled: Optimizer = make("optimizer", {**table, "lr": rate}, OPTIMIZERS)
     return scheduled
 
 
@@ -144,7 +167,7 @@ def make_schedule(owner: str, table: Any, lr: float, updates: int) -> Schedule:
             left = max(1, updates - table["steps"])
             inner = make_schedule(f"{owner}.schedule", table["schedule"], lr, left)
             table["schedule"] = inner
-    schedule: Schedule = construct(owner, table, SCHEDULES)
+    schedule: Schedule = make(owner, table, SCHEDULES)
     return schedule
 
 
@@ -153,7 +176,7 @@ def make_stopping(table: dict[str, Any], parts: Parts, labels: bool) -> list[Any
     owner, kinds = "training.early_stopping", {"EarlyStopping": EarlyStopping}
     if not table:
         return []
-    stopping = construct(owner, {"type": "EarlyStopping", **table}, kinds)
+    stopping = make(owner, {"type": "EarlyStopping", **table}, kinds)
     present = ["loss", "accuracy"] if labels else ["loss"]
     if parts.validation is not None:
         present += [f"val_{name}" for name in present]
@@ -192,8 +215,6 @@ def rehearse(model: Layer, loss: Loss, train: Dataset) -> np.ndarray:
 
     Mistakes in a recipe show here, before a run begins.
     """
-    if not model.parameters():
-        raise ConfigError("model: no layer has anything to train; add one, as Dense")
     examples = few(train)
     outputs = predict(model, examples.x)
     mean_loss(loss, outputs, examples.y)
@@ -203,7 +224,7 @@ def rehearse(model: Layer, loss: Loss, train: Dataset) -> np.ndarray:
 def _check_training(training: dict[str, Any]) -> None:
     for name in ("epochs", "batch_size"):
         at_least("training", name, training[name], 1)
-    if training["backend"] not in backends():
+    if training["backend"] not in list(backends()):
         raise ConfigError(
             f"training: unknown back end {training['backend']!r:.40}; this release has"
             f" {', '.join(backends())}"
