@@ -1,5 +1,6 @@
 """What a result was measured on, and where it is kept."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -23,6 +24,11 @@ def machine() -> dict[str, object]:
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of packages."""
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def processor() -> str:
