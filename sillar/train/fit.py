@@ -38,7 +38,14 @@ from sillar.train.evaluate import (
     predict,
     scores_of,
 )
-from sillar.train.prepare import batches, check_kinds, fill, listed, parts
+from sillar.train.prepare import (
+    batches,
+    check_kinds,
+    check_targets,
+    fill,
+    listed,
+    parts,
+)
 from sillar.train.run import Run
 from sillar.train.step import Step
 
@@ -78,6 +85,7 @@ def fit(
     """
     check_kinds(model, loss, optimizer)
     part, held = parts(train, validation, seed)
+    check_targets(loss, part)
     loader = batches(model, part, batch_size, seed)
     epochs = integer("fit: epochs", epochs, low=0)
     run = Run(model, loss, optimizer, epochs, len(loader), int(seed))

@@ -8,8 +8,8 @@ from typing import Any
 
 from sillar.core.rng import Rng
 from sillar.data import DataLoader, Dataset
-from sillar.errors import ConfigError
-from sillar.nn import Layer, Loss
+from sillar.errors import ConfigError, DataError
+from sillar.nn import BinaryCrossEntropy, Layer, Loss
 from sillar.optim import Optimizer
 from sillar.train.evaluate import layers_of
 
@@ -55,6 +55,16 @@ def parts(train: Dataset, validation: Any, seed: int) -> tuple[Dataset, Dataset 
                 f"fit: the data set {part.name!r} has no examples: give at least one"
             )
     return train, held
+
+
+def check_targets(loss: Loss, part: Dataset) -> None:
+    """Raise for targets that `BinaryCrossEntropy` would take for odd probabilities."""
+    low, high = part.y.min(), part.y.max()
+    if isinstance(loss, BinaryCrossEntropy) and not 0 <= low <= high <= 1:
+        raise DataError(
+            f"fit: BinaryCrossEntropy takes targets in [0, 1], got {low} to {high}: for"
+            " more than two classes use CrossEntropy and one output for each"
+        )
 
 
 def batches(model: Layer, part: Dataset, batch_size: int, seed: int) -> DataLoader:

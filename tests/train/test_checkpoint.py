@@ -99,6 +99,7 @@ SETTINGS = {
     "transforms": Setting(transforms=dropping),
     "L1": Setting(options={"penalty": sl.L1(0.01, where="*weight")}),
     "L2": Setting(options={"penalty": sl.L2(0.1)}),
+    "not compiled": Setting(options={"compiled": False}),
     "no validation": Setting(options={"validation": None}),
     "early stopping": Setting(callbacks=lambda: [sl.EarlyStopping("loss", patience=1)]),
     "own state": Setting(callbacks=lambda: [sl.every(steps=2)(Count()), Count()]),
@@ -308,6 +309,14 @@ def test_another_run_is_refused_and_nothing_is_lost(change, message, finished):
     assert untouched()
     run, _ = Setting(callbacks=lambda: [Count()]).run(directory, epochs=2)
     assert run.epoch == 2
+
+
+def test_another_validation_part_is_another_run(tmp_path):
+    held = {"validation": blobs(9)}
+    Setting(options=held).run(tmp_path, epochs=1)
+    with pytest.raises(ConfigError, match=r"validation was '\w+' in .*, now it is '"):
+        Setting().run(tmp_path, validation=blobs(9, seed=1))
+    Setting(options=held).run(tmp_path, epochs=2)
 
 
 def test_callbacks_without_state_may_come_and_go(finished):

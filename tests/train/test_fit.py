@@ -107,6 +107,21 @@ def test_twice_in_one_process_gives_the_same_bits():
     assert timeless(runs[0].history) == timeless(runs[1].history)
 
 
+def test_compiled_and_plain_steps_give_the_same_bits():
+    class Halve(sl.Callback):
+        """Give the parameters new arrays, then new values in place."""
+
+        def on_epoch_end(self, run):
+            arrays = run.model.state().items()
+            run.model.load_state({name: np.array(a) for name, a in arrays})
+            run.model.parameters().vector[...] *= 0.5
+
+    models = [rich_net(), rich_net()]
+    for model, compiled in zip(models, (True, False), strict=True):
+        train(model, compiled=compiled, callbacks=[Halve()], epochs=3)
+    assert bits(models[0]) == bits(models[1])
+
+
 def test_the_same_objects_can_be_used_again():
     transforms = [sl.SkipNonFinite(), sl.Accumulate(4)]  # of 12 steps none is left
     stopping, optimizer = sl.EarlyStopping(patience=1), sl.Adam(sl.Constant(0.01))
@@ -331,6 +346,19 @@ def test_labels_beyond_the_outputs_are_refused():
         sl.evaluate(net(classes=2).init(sl.Rng(0)), blobs())
 
 
+def test_one_output_for_cross_entropy_is_refused_not_trained_on():
+    """Labels (n,) taken for probabilities (n, 1) would give a loss of 0."""
+    with pytest.raises(DataError, match=r"\[0, 1\), got 1.*one output for each class"):
+        train(net(classes=1), blobs(classes=2))
+
+
+@pytest.mark.parametrize("y", [[0, 1, 2], [-1, 1, 1], [0, 0.5, 1.5], [0, 1, np.nan]])
+def test_answers_that_are_no_probabilities_are_refused(y):
+    data = Dataset(blobs(3).x, np.array(y))
+    with pytest.raises(DataError, match=r"targets in \[0, 1\], got .*use CrossEntropy"):
+        train(net(classes=1), data, sl.BinaryCrossEntropy())
+
+
 EMPTY = blobs()[:0]
 REFUSED = {
     "a class for an object": ({"loss": sl.CrossEntropy}, "derived from Loss"),
@@ -376,8 +404,9 @@ def poisoned(at=30, value=np.nan, n=60):
     return Dataset(x, data.y)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_bad_batch_ends_the_run_and_changes_nothing(value):
+def test_a_bad_batch_ends_the_run_and_changes_nothing(value, compiled):
     kept = {}
 
     def remember(run):
@@ -385,7 +414,8 @@ def test_a_bad_batch_ends_the_run_and_changes_nothing(value):
 
     watch = Do(on_start=remember, on_step=remember)
     model = rich_net()
-    run = train(model, poisoned(value=value), callbacks=[watch], epochs=5)
+    data = poisoned(value=value)
+    run = train(model, data, callbacks=[watch], epochs=5, compiled=compiled)
     assert bits(model) == kept["model"]
     assert bits(run.optimizer.state()) == kept["optimizer"]
     assert run.epoch == 0

@@ -1,7 +1,6 @@
 """kill -9 and Ctrl-C, in real processes."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -95,6 +94,15 @@ def test_a_run_killed_at_any_time_resumes_to_the_same_bits(expected, tmp_path):
 
 # Ctrl-C
 
+
+@pytest.fixture(autouse=True)
+def usual_handler():
+    """Handle Ctrl-C as usual, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 ENDLESS = """
 import json, sys
 import numpy as np
@@ -170,7 +178,7 @@ class Interrupted(sl.SGD):
 
     def update(self, p, g, s, lr, t):
         if self.updates == 4 and len(p) < 32_768:  # the last block of the vector
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return super().update(p, g, s, lr, t)
 
 
@@ -199,7 +207,7 @@ def test_a_handler_of_the_users_own_is_left_alone():
         caught.append(True)
 
     def interrupt(self, run):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     caught = []
     before = signal.signal(signal.SIGINT, own)
