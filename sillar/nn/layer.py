@@ -13,7 +13,7 @@ from sillar.core.parameter import Buffer, Parameter, Parameters
 from sillar.core.rng import Rng
 from sillar.core.tape import lift
 from sillar.core.tensor import Tensor
-from sillar.errors import ConfigError, ShapeError, SillarError
+from sillar.errors import ConfigError, DtypeError, ShapeError, SillarError
 
 
 class _Scope(threading.local):
@@ -94,6 +94,7 @@ class Layer(ABC):
         """
         if not isinstance(rng, Rng):
             raise ConfigError(f"init: expected sillar.Rng(seed), got {rng!r}")
+        dtype = _float_type(dtype)
 
         def value(path: str, p: Parameter) -> Any:
             if keep and p.data is not None:
@@ -162,6 +163,14 @@ class Layer(ABC):
 
     def __repr__(self) -> str:
         return self._label()
+
+
+def _float_type(dtype: Any) -> str:
+    """Return float32 or float64, however it was written."""
+    name = getattr(dtype, "__name__", str(dtype))
+    if name not in ("float32", "float64"):
+        raise DtypeError(f"init: dtype must be float32 or float64, got {dtype!r:.60}")
+    return str(name)
 
 
 def _find(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:

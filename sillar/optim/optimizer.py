@@ -75,6 +75,8 @@ class Optimizer(ABC):
         transforms, shrunk = _all_transforms(name, transforms), _places(params, penalty)
         self._rule = self.init(params.vector)
         self._params, self._transforms = params, transforms
+        for transform in transforms:
+            transform.reset()
         self._penalty, self._shrunk = penalty, shrunk
         self.updates = 0
         return self

@@ -29,6 +29,9 @@ class Transform(ABC):
     def __call__(self, g: Array) -> Array | None:
         """Return the vector to go on with, or None to hold this step back."""
 
+    def reset(self) -> None:
+        """Forget the gradients of an earlier run; `Optimizer.bind` does so."""
+
     def state(self) -> dict[str, Any]:
         """Return the arrays and numbers that a resumed run needs."""
         return {}
@@ -85,6 +88,10 @@ class Accumulate(Transform):
 
     def __init__(self, steps: int) -> None:
         self.steps = integer("Accumulate: steps", steps)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with the first of `steps` vectors."""
         self._count = 0
         self._total: Array = None
 
@@ -133,6 +140,10 @@ class SkipNonFinite(Transform):
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero."""
         self.skipped = 0
 
     def __call__(self, g: Array) -> Array | None:

@@ -79,9 +79,10 @@ def fit(
     why. Where a last batch of one example would meet a batch normalisation, each epoch
     leaves one example out.
 
-    The step is compiled (`sillar.compile`) if every layer is Sillar's own; with layers
-    of your own pass `compiled=True`, if their Python does the same at every step. The
-    progress says when a step could not be compiled.
+    The step is compiled (`sillar.compile`), anew for each epoch, if every layer is
+    Sillar's own; with layers of your own pass `compiled=True`, if their Python does the
+    same at every step of an epoch. The progress says what could not be compiled. To set
+    a layer's attribute within an epoch, pass `compiled=False`.
     """
     check_kinds(model, loss, optimizer)
     part, held = parts(train, validation, seed)
@@ -143,6 +144,7 @@ def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:
 
 def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     start = time.perf_counter()
+    run.gradients.renew()
     convert = converter(run.model)
     classes, logits = class_count(loader.dataset), gives_logits(run.model)
     for x, y in islice(loader.epoch(run.epoch), run.batch, None):

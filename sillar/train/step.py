@@ -46,6 +46,11 @@ class Step:
                 self.put_back(before)
         return self.plain(x, y, rng)
 
+    def renew(self) -> None:
+        """Trace the step anew: something in the model may have been set since."""
+        if self._compiled is not None:
+            self._compiled = compile(self.plain)
+
     def plain(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
         """Do the same, uncompiled."""
         outputs = self.model(x, rng=rng)

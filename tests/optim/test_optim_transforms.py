@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from sillar import optim
+from sillar import nn, optim
+from sillar.core.rng import Rng
 from sillar.errors import ConfigError, ShapeError
-from sillar.optim import Accumulate, ClipNorm, ClipValue, SkipNonFinite, Transform
+from sillar.optim import (
+    SGD,
+    Accumulate,
+    ClipNorm,
+    ClipValue,
+    SkipNonFinite,
+    Transform,
+)
 
 MAKERS = {
     ClipNorm: lambda: ClipNorm(0.5),
@@ -219,3 +227,14 @@ def test_accumulate_of_two_models():
         "Accumulate: expected a vector of shape (3,) as before, got (4,): use an"
         " Accumulate of its own for each model"
     )
+
+
+def test_bind_starts_the_transforms_afresh():
+    accumulate, skip = Accumulate(2), SkipNonFinite()
+    params = nn.Dense(2, 1).init(Rng(0)).parameters()
+    optimizer = SGD(0.1).bind(params, transforms=[skip, accumulate])
+    optimizer.step(np.array([1, 1, 1], "float32"))
+    optimizer.step(np.array([np.nan, 1, 1], "float32"))
+    optimizer.bind(params, transforms=[skip, accumulate])
+    state = optimizer.state()
+    assert (state["transforms.0.skipped"], state["transforms.1.count"]) == (0, 0)
