@@ -65,6 +65,16 @@ def test_numbers_take_the_type_of_what_they_meet(op, dtype, number):
         assert grad(y.sum(), x).dtype == dtype
 
 
+@pytest.mark.parametrize(
+    ("number", "dtype"),
+    [(2.0, "float32"), (np.float32(2), "float32"), (np.float64(2), "float64")],
+)
+def test_a_number_alone_becomes_a_tensor(number, dtype):
+    y = ops.sqrt(number)
+    assert (y.dtype, y.shape) == (dtype, ())
+    assert y.item() == pytest.approx(2**0.5)
+
+
 def test_where_takes_numbers_on_either_side():
     x = Tensor([1.0, 2.0], requires_grad=True)
     for y in (ops.where(x > 1, x, 0.5), ops.where(x > 1, np.float64(0.5), x)):
