@@ -38,7 +38,7 @@ def put(*parts: RenderableType) -> None:
     for i, part in enumerate(parts):
         if i:
             console.print()
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text))  # a path stays whole
 
 
 def say(message: str, style: str = "") -> None:
