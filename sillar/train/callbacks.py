@@ -222,7 +222,7 @@ def shown(metrics: Mapping[str, Any]) -> list[str]:
     """Return the metrics a person follows, as in `val_loss 0.1234`."""
     hidden = ("epoch", "step", "seconds", "lr")
     return [
-        f"{name} {value:.4f}"
+        f"{name} {value:.4f}" if abs(value) < 1e6 else f"{name} {value:.4g}"
         for name, value in metrics.items()
         if name not in hidden and isinstance(value, Real)
     ]
