@@ -1,5 +1,6 @@
 # make demo   create .venv, install, train a CNN on the digits
 # make test   create .venv, install what the tests need, run them
+# make bench  measure beside PyTorch and JAX
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +18,12 @@ lint: .venv/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/tests
+	$(PIP) 'jax>=0.6'
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.step --threads 1
+	$(BIN)/python -m benchmarks.step
 
 # Debian keeps the module that puts pip into an environment in a package of its own.
 $(BIN)/python:
