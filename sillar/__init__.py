@@ -4,6 +4,8 @@ Tensors with gradients of every order are here; layers and losses in `sillar.nn`
 data in `sillar.data`, checks for your own classes in `sillar.testing`.
 """
 
+import numpy  # noqa: F401  first: deep within our own imports it takes twice as long
+
 import sillar.core.operators  # noqa: F401  binds + @ [] onto Tensor
 from sillar import data, errors, nn, optim, train
 from sillar.backends import backends
