@@ -151,6 +151,7 @@ OTHERS = {
     "logsumexp-one": (ops.logsumexp, [normal(2, 1)], {"axis": 1}),
     "logsumexp-empty": (ops.logsumexp, [normal(0, 3)], {"axis": 1}),
     "cumsum": (ops.cumsum, [normal(2, 3)], {"axis": 1}),
+    "cumsum-first": (ops.cumsum, [normal(2, 3)], {}),
     "cumsum-from-end": (ops.cumsum, [normal(2, 3, 2)], {"axis": -2}),
     "cumsum-empty": (ops.cumsum, [normal(0, 3)], {}),
     "matmul": (ops.matmul, [normal(2, 3), normal(3, 4)], {}),
