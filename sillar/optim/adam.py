@@ -8,21 +8,17 @@ from sillar.optim.optimizer import Optimizer
 from sillar.optim.schedule import Schedule
 
 
-class Adam(Optimizer):
-    """Adam with bias correction (Kingma & Ba 2015, algorithm 1)."""
+class _Moments(Optimizer):
+    """What both share: running means of g and g^2, corrected for their start at 0."""
 
     def __init__(
-        self,
-        lr: float | Schedule = 1e-3,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
+        self, lr: float | Schedule, beta1: float, beta2: float, eps: float
     ) -> None:
         super().__init__(lr)
-        self.beta1 = below_one("Adam: beta1", beta1)
-        self.beta2 = below_one("Adam: beta2", beta2)
-        self.eps = above_zero("Adam: eps", eps)
+        name = type(self).__name__
+        self.beta1 = below_one(f"{name}: beta1", beta1)
+        self.beta2 = below_one(f"{name}: beta2", beta2)
+        self.eps = above_zero(f"{name}: eps", eps)
 
     def init(self, p):
         zeros_like = backend_of(p).zeros_like
@@ -40,7 +36,21 @@ class Adam(Optimizer):
         return lr / (v_hat**0.5 + self.eps)
 
 
-class AdamW(Optimizer):
+class Adam(_Moments):
+    """Adam with bias correction (Kingma & Ba 2015, algorithm 1)."""
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(lr, beta1, beta2, eps)
+
+
+class AdamW(_Moments):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
     The decay is lr * weight_decay * p, so that a schedule scales it too.
@@ -55,24 +65,8 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
     ) -> None:
-        super().__init__(lr)
-        self.beta1 = below_one("AdamW: beta1", beta1)
-        self.beta2 = below_one("AdamW: beta2", beta2)
-        self.eps = above_zero("AdamW: eps", eps)
+        super().__init__(lr, beta1, beta2, eps)
         self.weight_decay = at_least_zero("AdamW: weight_decay", weight_decay)
 
-    def init(self, p):
-        zeros_like = backend_of(p).zeros_like
-        return {"m": zeros_like(p), "v": zeros_like(p)}
-
     def update(self, p, g, s, lr, t):
-        m = self.beta1 * s["m"] + (1 - self.beta1) * g
-        v = self.beta2 * s["v"] + (1 - self.beta2) * g * g
-        rate = lr / (1 - self.beta1**t)  # so that rate * m is lr * m_hat
-        v_hat = v / (1 - self.beta2**t)
-        kept = p * (1 - lr * self.weight_decay)
-        return kept - rate * m / (v_hat**0.5 + self.eps), {"m": m, "v": v}
-
-    def step_size(self, s, lr, t):
-        v_hat = s["v"] / (1 - self.beta2**t)
-        return lr / (v_hat**0.5 + self.eps)
+        return super().update(p * (1 - lr * self.weight_decay), g, s, lr, t)
