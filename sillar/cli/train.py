@@ -103,7 +103,7 @@ def _finish(
     try:
         run = _fit(directory, plan)
         record["reason"] = run.reason or f"all {run.epochs} epochs are done"
-        if run.reason.startswith("interrupted"):
+        if run.interrupted:
             write_record(directory, record | {"ended": now()})
             raise KeyboardInterrupt
         wanted = any(stopping.waited >= stopping.patience for stopping in plan.stopping)

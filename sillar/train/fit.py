@@ -136,7 +136,7 @@ def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:
         except KeyboardInterrupt:
             if run.stop:
                 raise
-            run.end(f"interrupted in epoch {run.epoch + 1}")
+            run.interrupt()
         finally:
             for callback in reversed(started):
                 stack.callback(callback.on_stop, run)
@@ -234,7 +234,7 @@ def _ended_by_ctrl_c(run: Run) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         signal.signal(signal.SIGINT, usual)
-        run.end(f"interrupted in epoch {run.epoch + 1}")
+        run.interrupt()
 
     signal.signal(signal.SIGINT, end)
     try:

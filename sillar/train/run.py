@@ -40,6 +40,7 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
     stop: bool = False
     reason: str = ""
+    interrupted: bool = False  # by Ctrl-C
     callbacks: tuple[Any, ...] = ()
     gradients: Any = None  # the step (x, y, rng) -> loss, outputs, gradients
     identity: dict[str, Any] = field(default_factory=dict)  # what a resume must share
@@ -56,6 +57,11 @@ class Run:
     def end(self, reason: str) -> None:
         """Ask the run to stop after the present batch or epoch."""
         self.stop, self.reason = True, reason
+
+    def interrupt(self) -> None:
+        """Ask the run to stop because somebody pressed Ctrl-C."""
+        self.interrupted = True
+        self.end(f"interrupted in epoch {self.epoch + 1}")
 
     def accepts(self, loss: float) -> bool:
         """Say whether a batch with this loss goes to the optimizer.
