@@ -25,7 +25,7 @@ ALLOWED_BESIDE = {("files", "header")}  # one file in two: its reader, its heade
 LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line}
 CORE_ORDER = (
     *("state", "dtypes", "tensor", "tape", "ops", "functional", "grad", "operators"),
-    *("parameter", "trace", "compile"),
+    *("parameter", "fused", "trace", "compile"),
 )
 
 LINES_PER_FILE = 400
