@@ -109,7 +109,7 @@ def test_nothing_is_executed_but_our_own_plans():
                 found.add((name_of(path), node.func.id))
         if {"pickle", "marshal", "shelve"} & set(imported_modules(path)):
             found.add((name_of(path), "pickle"))
-    expected = {("sillar/backends/numpy/plan.py", "exec")}
+    expected = {("sillar/backends/numpy/source.py", "exec")}
     assert expected == found
 
 

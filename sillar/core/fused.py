@@ -13,7 +13,7 @@ from typing import Any
 from sillar.core.grad import grad
 from sillar.core.ops.shape import reshape
 from sillar.core.state import recording
-from sillar.core.tape import Primitive, Rule, enable_grad
+from sillar.core.tape import Primitive, enable_grad
 from sillar.core.tensor import Tensor, wrap
 
 

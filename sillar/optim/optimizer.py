@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from sillar.backends import Array
+from sillar.backends.numpy.rule import Rule
+from sillar.core.dtypes import SCALARS
 from sillar.core.parameter import Parameters
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DtypeError, ShapeError
@@ -35,6 +37,9 @@ class Optimizer(ABC):
     _transforms: tuple[Transform, ...] = ()
     _penalty: Penalty | None = None
     _shrunk: tuple[slice, ...] = ()  # what the penalty acts on
+    _compiled: Rule | None = None
+    _compiled_for: dict[str, Any] | None = None  # the numbers it was compiled with
+    _blocks: Any = None
 
     def __init__(self, lr: float | Schedule) -> None:
         what = f"{type(self).__name__}: lr"
@@ -74,6 +79,7 @@ class Optimizer(ABC):
             )
         transforms, shrunk = _all_transforms(name, transforms), _places(params, penalty)
         self._rule = self.init(params.vector)
+        self._compiled_for = None
         self._params, self._transforms = params, transforms
         for transform in transforms:
             transform.reset()
@@ -155,14 +161,43 @@ class Optimizer(ABC):
 
     def _apply(self, p: Array, g: Array) -> None:
         lr, t = self.rate, self.updates + 1
+        compiled = self._compiled_rule(p)
+        if compiled is None:
+            self._run_plainly(p, g, lr, t)
+        else:
+            compiled.run(self._cut(compiled, p, g), lr, t)
+        if self._penalty is not None:
+            self._shrink(p, self._penalty, lr, t)
+        self.updates = t
+
+    def _run_plainly(self, p: Array, g: Array, lr: float, t: int) -> None:
         for block in _blocks(slice(0, p.shape[0])):
             moved, new = self.update(p[block], g[block], self._part(block), lr, t)
             for name, a in self._rule.items():
                 a[block] = new[name]
             p[block] = moved
-        if self._penalty is not None:
-            self._shrink(p, self._penalty, lr, t)
-        self.updates = t
+
+    def _compiled_rule(self, p: Array) -> Rule | None:
+        """Return the rule as a list of calls, if it is arithmetic and nothing else."""
+        numbers = {k: v for k, v in vars(self).items() if type(v) in SCALARS}
+        numbers.pop("updates", None)
+        if self._compiled_for != numbers:
+            self._compiled_for, self._blocks = numbers, None
+            alike = all(a.dtype == p.dtype for a in self._rule.values())
+            try:
+                self._compiled = Rule(self.update, list(self._rule)) if alike else None
+            except Exception:  # whatever a rule does with a symbol: run it as it stands
+                self._compiled = None
+        return self._compiled
+
+    def _cut(self, rule: Rule, p: Array, g: Array) -> Any:
+        """Return the blocks of all vectors, kept while they lie where they lay."""
+        vectors = (p, g, *self._rule.values())
+        if self._blocks is None or any(
+            a is not b for a, b in zip(vectors, self._blocks[0], strict=True)
+        ):
+            self._blocks = vectors, rule.blocks(vectors, 0, p.shape[0])
+        return self._blocks[1]
 
     def _shrink(self, p: Array, penalty: Penalty, lr: float, t: int) -> None:
         for place in self._shrunk:

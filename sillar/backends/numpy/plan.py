@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
+from sillar.backends.numpy.source import function
 
 # Primitives that are one function of NumPy with an `out` argument, by name.
 ELEMENTWISE = {
@@ -58,15 +59,9 @@ def _function(
     arguments: Sequence[int],
     outputs: Sequence[int],
 ) -> Callable[..., tuple[Array, ...]]:
-    """Return the function of these lines; functions and constants are its defaults."""
-    given = [f"v{i}" for i in arguments]
-    head = f"def replay({', '.join([*given, *(f'{n}={n}' for n in names)])}):"
     result = "".join(f"v{i}, " for i in outputs)
-    source = "\n    ".join([head, *lines, f"return ({result})"])
-    scope = dict(names)
-    exec(compile(source, "<sillar plan>", "exec"), scope)  # of our own text alone
-    replay: Callable[..., tuple[Array, ...]] = scope["replay"]
-    return replay
+    given = [f"v{i}" for i in arguments]
+    return function(given, [*lines, f"return ({result})"], names)
 
 
 class _Writer:
