@@ -103,8 +103,11 @@ class Backend(ABC):
         """Return the gradient of `conv` for its weight."""
 
     @abstractmethod
-    def compile(self, trace: Any) -> Callable[..., tuple[Array, ...]]:
-        """Return the function of a trace's arguments that replays it: its outputs."""
+    def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
+        """Return the function of a trace's arguments that replays it: its outputs.
+
+        With `reuse` a replay may write over the outputs of the one before.
+        """
 
     @abstractmethod
     def max_pool(self, x: Array, window: Window) -> Array:

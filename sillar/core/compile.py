@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 from sillar.backends import Array, backend_of
@@ -25,10 +26,13 @@ class Compiled:
     mappings of them. A replay does what the traced calls did, to the same bits; Python
     around them, such as a counter, is not run again. A step that reads a tensor's
     values in Python raises CompileError.
+
+    With `reuse` a result holds until the next call, which may write over it: one copy
+    less. One call runs at a time; others wait.
     """
 
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self.step = step
+    def __init__(self, step: Callable[..., Any], *, reuse: bool = False) -> None:
+        self.step, self.reuse = step, reuse
         self._plans: dict[tuple[Any, ...], _Plan] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -37,13 +41,13 @@ class Compiled:
         plan = self._plans.get(kind)
         if plan is not None and plan.holds():
             return plan.replay(args)
-        result, self._plans[kind] = _traced(self.step, args)
+        result, self._plans[kind] = _traced(self, args)
         return result
 
 
-def compile(step: Callable[..., Any]) -> Compiled:
+def compile(step: Callable[..., Any], *, reuse: bool = False) -> Compiled:
     """Return the step compiled; see `Compiled`."""
-    return Compiled(step)
+    return Compiled(step, reuse=reuse)
 
 
 class _Plan:
@@ -56,10 +60,14 @@ class _Plan:
         self.keys = trace.keys
         self.parameters = tuple(trace.parameters.values())
         self.rebuild = rebuild
+        self.lock = Lock()
 
     def holds(self) -> bool:
         """Say whether the parameters still lie where they were traced."""
-        return all(p.data is array for p, array in self.parameters)
+        for p, array in self.parameters:  # noqa: SIM110 - several times faster
+            if p.data is not array:
+                return False
+        return True
 
     def replay(self, args: tuple[Any, ...]) -> Any:
         values = [raw(arg) for arg in args if not isinstance(arg, _PLAIN)]
@@ -68,10 +76,12 @@ class _Plan:
             for purpose in path:
                 rng = rng.split(*purpose)
             values.append(rng.key)
-        return self.rebuild([wrap(array) for array in self.run(*values)])
+        with self.lock:  # its memory is for one call at a time
+            results = self.run(*values)
+        return self.rebuild([wrap(array) for array in results])
 
 
-def _traced(step: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, _Plan]:
+def _traced(compiled: Compiled, args: tuple[Any, ...]) -> tuple[Any, _Plan]:
     if recording.trace is not None:
         raise CompileError("compile: a compiled step was called while compiling one")
     trace = Trace()
@@ -81,7 +91,7 @@ def _traced(step: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, _Plan
             trace.argument(x.data)
     recording.trace = trace
     try:
-        result = step(*inputs)
+        result = compiled.step(*inputs)
     finally:
         recording.trace = None
     tensors: list[Tensor] = []
@@ -89,7 +99,7 @@ def _traced(step: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, _Plan
     if not tensors:
         raise CompileError("compile: the step returns no tensor")
     trace.outputs = [trace.number(t.data) for t in tensors]
-    run = backend_of(tensors[0].data).compile(trace)
+    run = backend_of(tensors[0].data).compile(trace, reuse=compiled.reuse)
     return rebuild([wrap(t.data) for t in tensors]), _Plan(run, trace, rebuild)
 
 
@@ -114,7 +124,7 @@ def _kind(arg: Any) -> Any:
     if isinstance(arg, SCALARS):
         return type(arg), arg
     array = raw(arg)
-    return str(array.dtype), tuple(array.shape)
+    return array.dtype, tuple(array.shape)
 
 
 def _structure(value: Any, tensors: list[Tensor]) -> Callable[[Sequence[Any]], Any]:

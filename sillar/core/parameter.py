@@ -10,6 +10,7 @@ import numpy as np
 
 from sillar.backends import Array, backend_of
 from sillar.core.dtypes import as_number
+from sillar.core.ops.shape import astype, pack
 from sillar.core.rng import Rng
 from sillar.core.tape import effect, lift
 from sillar.core.tensor import Tensor
@@ -133,17 +134,18 @@ class Parameters(Mapping[str, Parameter]):
             raise ShapeError(
                 f"pack: expected {len(self)} gradients, got {len(gradients)}"
             )
-        out = np.empty(self.size, self.vector.dtype)
-        for (path, p), place, g in zip(
-            self.items(), self.slices.values(), gradients, strict=True
-        ):
+        for (path, p), g in zip(self.items(), gradients, strict=True):
             if tuple(g.shape) != p.shape:
                 raise ShapeError(
                     f"pack: expected shape {p.shape} for the gradient of {path}, got"
                     f" {tuple(g.shape)}"
                 )
-            out[place].reshape(p.shape)[...] = g.data if isinstance(g, Tensor) else g
-        return out
+        if not gradients:
+            return np.empty(0, self.vector.dtype)
+        dtype = self.vector.dtype
+        tensors = (lift(g) for g in gradients)
+        same = (t if t.dtype == dtype else astype(t, dtype=dtype) for t in tensors)
+        return pack(*same).data
 
     def lay_out(self, dtype: Any, value: Callable[[str, Parameter], Array]) -> Array:
         """Make the vector, fill it with value(path, parameter), and set the views."""

@@ -13,7 +13,8 @@ from sillar.backends import Array
 from sillar.backends.numpy.rule import Rule
 from sillar.core.dtypes import SCALARS
 from sillar.core.parameter import Parameters
-from sillar.core.tensor import Tensor
+from sillar.core.tape import effect
+from sillar.core.tensor import Tensor, wrap
 from sillar.errors import ConfigError, DtypeError, ShapeError
 from sillar.optim.checks import at_least_zero, integer, same_names
 from sillar.optim.penalty import Penalty
@@ -110,13 +111,9 @@ class Optimizer(ABC):
             grads = self.params.pack(grads)
         g = grads.data if isinstance(grads, Tensor) else grads
         self._check(p, g, "step: the gradient")
-        for transform in self._transforms:
-            g = transform(g)
-            if g is None:
-                return False
-            self._check(p, g, "step: the result of", transform)
-        self._apply(p, g)
-        return True
+        before = self.updates
+        effect(self._descend, wrap(g))  # so that a compiled step does it each time
+        return self.updates > before
 
     def state(self) -> dict[str, Any]:
         """Return a copy of all that a resumed run needs, as a flat dictionary."""
@@ -159,6 +156,15 @@ class Optimizer(ABC):
             )
         return self._params
 
+    def _descend(self, g: Array) -> None:
+        p = self.params.vector
+        for transform in self._transforms:
+            g = transform(g)
+            if g is None:
+                return
+            self._check(p, g, "step: the result of", transform)
+        self._apply(p, g)
+
     def _apply(self, p: Array, g: Array) -> None:
         lr, t = self.rate, self.updates + 1
         compiled = self._compiled_rule(p)
@@ -178,7 +184,12 @@ class Optimizer(ABC):
             p[block] = moved
 
     def _compiled_rule(self, p: Array) -> Rule | None:
-        """Return the rule as a list of calls, if it is arithmetic and nothing else."""
+        """Return the rule as a list of calls, if it is arithmetic and nothing else.
+
+        A rule of the user's own runs as it stands: its Python may do more than that.
+        """
+        if type(self).update.__module__.partition(".")[0] != "sillar":
+            return None
         numbers = {k: v for k, v in vars(self).items() if type(v) in SCALARS}
         numbers.pop("updates", None)
         if self._compiled_for != numbers:

@@ -115,10 +115,10 @@ def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarra
     """
     before = run.gradients.copies()
     rng = Rng(run.seed).split("step", run.step)
-    loss, outputs, gradients = run.gradients(x, y, rng)
+    loss, outputs, gradient = run.gradients(x, y, rng)
     value = loss.item()
     if run.accepts(value):
-        run.optimizer.step(gradients)
+        run.optimizer.step(gradient)
     if not math.isfinite(value):
         run.gradients.put_back(before)
     return value, outputs.numpy()

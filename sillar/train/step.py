@@ -8,7 +8,7 @@ from sillar.core.compile import compile
 from sillar.core.grad import grad
 from sillar.core.parameter import Parameters
 from sillar.core.rng import Rng
-from sillar.core.tensor import Tensor
+from sillar.core.tensor import Tensor, wrap
 from sillar.errors import CompileError, GradientError
 from sillar.nn import Layer, Loss, Sequential
 from sillar.nn.architecture import LAYERS
@@ -16,7 +16,7 @@ from sillar.train.evaluate import compute_loss, layers_of
 
 
 class Step:
-    """A function (x, y, rng) -> loss, outputs and gradients by path.
+    """A function (x, y, rng) -> loss, outputs and gradient, one vector.
 
     With `compiled` None it is compiled if every part is Sillar's own, so that no
     Python of a user's layer is frozen unseen. What cannot be compiled is run as it
@@ -32,10 +32,13 @@ class Step:
         if compiled is None:
             self.eager_because = _foreign(model, loss)
             compiled = not self.eager_because
-        self._compiled = compile(self.plain) if compiled else None
+        self._compiled = compile(self.plain, reuse=True) if compiled else None
 
     def __call__(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
-        """Return the loss of the batch, the model's outputs and the gradients."""
+        """Return the loss of the batch, the model's outputs and the gradient.
+
+        They hold until the next call.
+        """
         if self._compiled is not None:
             before = self.copies()
             try:
@@ -49,7 +52,7 @@ class Step:
     def renew(self) -> None:
         """Trace the step anew: something in the model may have been set since."""
         if self._compiled is not None:
-            self._compiled = compile(self.plain)
+            self._compiled = compile(self.plain, reuse=True)
 
     def plain(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
         """Do the same, uncompiled."""
@@ -60,7 +63,8 @@ class Step:
                 f"fit: the loss does not depend on any of {list(self.params)}: forward"
                 " must stay within tensor operations, not NumPy's"
             )
-        return loss, outputs, grad(loss, self.params)
+        gradient = self.params.pack(grad(loss, self.params))
+        return loss, outputs, wrap(gradient)
 
     def copies(self) -> list[Any]:
         """Return copies of what a step moves beside the parameters."""

@@ -97,6 +97,7 @@ OTHERS = {
     "astype": (ops.astype, [normal(2, 3)], {"dtype": "float64"}),
     "concat": (ops.concat, [normal(2, 3), normal(1, 3), normal(0, 3)], {"axis": 0}),
     "concat-last": (ops.concat, [normal(2, 3), normal(2, 1)], {"axis": -1}),
+    "pack": (ops.pack, [normal(2, 3), normal(), normal(0, 3)], {}),
     "concat-one": (ops.concat, [normal(2, 3)], {}),
     "pad": (ops.pad, [normal(2, 3)], {"widths": ((1, 0), (2, 1)), "value": 0.5}),
     "pad-nothing": (ops.pad, [normal(2, 3)], {"widths": ((0, 0), (0, 0))}),

@@ -88,6 +88,7 @@ TORCH = {
     ops.broadcast_to: lambda x, *, shape: x.broadcast_to(shape),
     ops.astype: lambda x, *, dtype: x.to(getattr(torch, dtype)),
     ops.concat: lambda *xs, axis=0: torch.cat(xs, axis),
+    ops.pack: lambda *xs: torch.cat([x.reshape(-1) for x in xs]),
     ops.pad: pad,
     ops.getitem: lambda x, *arrays, template: x[arrays],
     ops.scatter_add: scatter_add,

@@ -55,8 +55,8 @@ class NumpyBackend(Backend):
     def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
         return np.pad(x, widths, constant_values=value)
 
-    def compile(self, trace: Any) -> Callable[..., tuple[Array, ...]]:
-        return plan.compile_trace(trace, self)
+    def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
+        return plan.compile_trace(trace, self, reuse=reuse)
 
     def einsum(self, subscripts: str, *operands: Array) -> Array:
         return np.einsum(subscripts, *operands, optimize=True)

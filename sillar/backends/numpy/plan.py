@@ -1,15 +1,17 @@
-"""A traced step as straight-line Python over NumPy's own functions.
+"""A traced step as straight-line Python over NumPy's own functions and planned memory.
 
-Each value is a local variable and each call one line, so that a replayed call costs
-little more than NumPy's own. A value is forgotten after its last use, and an
-elementwise result takes the place of an operand that nobody needs any more: the same
-pages are written again and again and stay in the cache.
+Where each value lies is decided once: results of NumPy's functions are written into
+buffers, and a buffer is taken again as soon as nobody needs what it holds, so that the
+same few pages stay in the cache. Views of buffers are made once too. What is left for
+a replay is one line for each call. Values that only a replay can know, the arguments
+and what our own kernels return, are local variables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,94 +32,227 @@ ELEMENTWISE = {
 VIEWS = frozenset(
     ("reshape", "transpose", "broadcast_to", "getitem", "astype", "einsum")
 )
+PAGE = 64  # bytes: buffers start where a vector register's load does
 
 
-def compile_trace(trace: Any, backend: Any) -> Callable[..., tuple[Array, ...]]:
-    """Return the function of the trace's arguments that replays it: its outputs."""
-    calls = trace.live_calls()
-    lines: list[str] = []
-    names: dict[str, Any] = {}
-    writer = _Writer(trace, calls)
-    for place, call in enumerate(calls):
-        function, operands = writer.call(place, call, backend)
-        names[f"f{place}"] = function
-        target = "" if call.output is None else f"v{call.output} = "
-        lines.append(f"{target}f{place}({', '.join(operands)})")
-        gone = writer.last_used(place)
-        if gone:
-            lines.append(f"del {', '.join(gone)}")
-    made = {call.output for call in calls} | set(trace.arguments)
-    used = {i for c in calls for i in c.inputs if not isinstance(i, tuple)}
-    for i in (used | set(trace.outputs)) - made:
-        names[f"v{i}"] = trace.constants[i]
-    return _function(lines, names, trace.arguments, trace.outputs)
+def compile_trace(trace: Any, backend: Any, *, reuse: bool) -> Callable[..., Any]:
+    """Return the function of the trace's arguments that replays it: its outputs.
+
+    With `reuse` the outputs lie in the plan's own memory until the next replay.
+    """
+    writer = _Writer(trace, backend)
+    for place, call in enumerate(writer.calls):
+        writer.write(place, call)
+    results = [writer.result(i, reuse) for i in trace.outputs]
+    writer.lines.append(f"return ({''.join(f'{text}, ' for text in results)})")
+    given = [f"v{i}" for i in trace.arguments]
+    return function(given, writer.lines, writer.names)
 
 
-def _function(
-    lines: Sequence[str],
-    names: dict[str, Any],
-    arguments: Sequence[int],
-    outputs: Sequence[int],
-) -> Callable[..., tuple[Array, ...]]:
-    result = "".join(f"v{i}, " for i in outputs)
-    given = [f"v{i}" for i in arguments]
-    return function(given, [*lines, f"return ({result})"], names)
+class _Memory:
+    """Buffers, taken again in the reverse order of their release."""
+
+    def __init__(self) -> None:
+        self._free: list[Array] = []
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+        """Return a buffer and the array of this kind that lies in it."""
+        size = prod(shape) * dtype.itemsize
+        fitting = [b for b in self._free if size <= b.nbytes <= 2 * size]
+        if fitting:
+            buffer = min(fitting[::-1], key=lambda b: b.nbytes)
+            self._free = [b for b in self._free if b is not buffer]
+        else:
+            buffer = _aligned(size)
+        return buffer, buffer[:size].view(dtype).reshape(shape)
+
+    def release(self, buffer: Array) -> None:
+        self._free.append(buffer)
+
+
+def _aligned(size: int) -> Any:
+    raw = np.empty(size + PAGE, np.uint8)
+    start = -raw.ctypes.data % PAGE
+    return raw[start : start + size]
 
 
 class _Writer:
-    """Knows when each value is used last, and whose memory it shares."""
+    """Knows where each value lies and when it is used last, and writes the lines."""
 
-    def __init__(self, trace: Any, calls: Sequence[Any]) -> None:
-        self.kinds = trace.kinds
-        self.made = {call.output for call in calls if call.output is not None}
+    def __init__(self, trace: Any, backend: Any) -> None:
+        self.calls, self.kinds, self.backend = trace.live_calls(), trace.kinds, backend
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {}
+        self.made = {c.output for c in self.calls} | set(trace.arguments)
+        used = {i for c in self.calls for i in c.inputs if not isinstance(i, tuple)}
+        constants = (used | set(trace.outputs)) - self.made
+        self.home = {i: trace.constants[i] for i in constants}  # where a value lies
+        self.buffers: dict[int, list[Array]] = {}  # by the value that owns them
+        self.memory = _Memory()
         self.owner = list(range(len(trace.kinds)))
         self.last: dict[int, int] = {}
-        for place, call in enumerate(calls):
+        self._find_last_uses(trace.outputs)
+        self.ends: dict[int, list[int]] = {}
+        for i, place in self.last.items():
+            self.ends.setdefault(place, []).append(i)
+        self._lay_out_packs()
+
+    def _find_last_uses(self, outputs: Sequence[int]) -> None:
+        for place, call in enumerate(self.calls):
             if call.primitive is not None and call.primitive.name in VIEWS:
                 self.owner[call.output] = self.owner[call.inputs[0]]
             for i in call.inputs:
                 if not isinstance(i, tuple):
                     self.last[i] = self.last[self.owner[i]] = place
-        for i in trace.outputs:
-            self.last[i] = self.last[self.owner[i]] = len(calls)
-        self.ends: dict[int, list[int]] = {}
-        for i, place in self.last.items():
-            self.ends.setdefault(place, []).append(i)
+        for i in outputs:
+            self.last[i] = self.last[self.owner[i]] = len(self.calls)
 
-    def last_used(self, place: int) -> list[str]:
-        """Return the names of made values that nothing after `place` uses."""
-        gone = [i for i in self.ends.get(place, ()) if i in self.made]
-        return [f"v{i}" for i in gone]
+    def _lay_out_packs(self) -> None:
+        """Give the results that are packed into a vector their places in it."""
+        makers = {c.output: c for c in self.calls if c.primitive is not None}
+        for call in makers.values():
+            if call.primitive.name != "pack":
+                continue
+            vector = self._in_memory_of_its_own(call.output)
+            end = 0
+            for i in call.inputs:
+                shape, dtype = self.kinds[i]
+                part = vector[end : end + prod(shape)].reshape(shape)
+                end += prod(shape)
+                maker = makers.get(i)
+                if maker is None or i in self.home or dtype != vector.dtype:
+                    continue
+                if maker.primitive.name in (*ELEMENTWISE, "matmul", "sum", "relu"):
+                    self.home[i] = part
 
-    def call(self, place: int, call: Any, backend: Any) -> tuple[Any, list[str]]:
-        """Return the function of a call and its operands as text."""
-        operands = [
-            repr(i[0]) if isinstance(i, tuple) else f"v{i}" for i in call.inputs
-        ]
+    def _in_memory_of_its_own(self, i: int) -> Any:
+        shape, dtype = self.kinds[i]
+        vector = _aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+        self.home[i] = vector
+        return vector
+
+    def write(self, place: int, call: Any) -> None:
+        """Write a call's line, if it needs one, and release what it used last."""
+        name = "effect" if call.primitive is None else call.primitive.name
+        if name in VIEWS:
+            self._view(place, call)
+        elif name in ELEMENTWISE or name == "relu":
+            operands = [self.text(i) for i in call.inputs]
+            if name == "relu":
+                name, operands = "maximum", [*operands, "0"]
+            out = self._place_of(call.output, self._spare(place, call))
+            self._line(place, ELEMENTWISE[name], [*operands, f"out={out}"])
+        elif name == "matmul":
+            operands = [self.text(i) for i in call.inputs]
+            self._line(place, np.matmul, [*operands, self._place_of(call.output)])
+        elif name == "sum":
+            axis, keep = call.static.get("axis"), call.static.get("keepdims", False)
+            rest = [f"{axis!r}, None", self._place_of(call.output), repr(keep)]
+            self._line(place, np.add.reduce, [self.text(call.inputs[0]), *rest])
+        elif name == "pack":
+            self._pack(place, call)
+        else:
+            self._kernel(place, call)
+        self._release(place)
+
+    def result(self, i: int, reuse: bool) -> str:
+        """Return the text of an output, a copy where a replay would write over it."""
+        text = self.text(i)
+        return (
+            f"{text}.copy()"
+            if i in self.home and i in self.made and not reuse
+            else text
+        )
+
+    def text(self, i: Any) -> str:
+        """Return a value as it stands in a line."""
+        if isinstance(i, tuple):
+            return repr(i[0])
+        if i not in self.home:
+            return f"v{i}"
+        self.names[f"c{i}"] = self.home[i]
+        return f"c{i}"
+
+    def _line(
+        self, place: int, function: Any, operands: Sequence[str], target: str = ""
+    ) -> None:
+        self.names[f"f{place}"] = function
+        self.lines.append(f"{target}f{place}({', '.join(operands)})")
+
+    def _view(self, place: int, call: Any) -> None:
+        """Make a view of a value whose place is known, now; leave others to replays."""
+        source, name = self.home.get(call.inputs[0]), call.primitive.name
+        if source is None or len(call.inputs) > 1:
+            return self._kernel(place, call)
+        if name == "astype" or name == "einsum":
+            view = None
+        else:
+            view = call.primitive.forward(self.backend, source, **call.static)
+        if view is not None and np.may_share_memory(view, source):
+            self.home[call.output] = view
+        elif name in ("astype", "reshape"):
+            shape = source.shape
+            out = self._place_of(call.output)
+            self.names[f"c{call.output}w"] = self.home[call.output].reshape(shape)
+            operands = [f"{out}w", self.text(call.inputs[0]), "'unsafe'"]
+            self._line(place, np.copyto, operands)
+        else:
+            self._kernel(place, call)
+        return None
+
+    def _kernel(self, place: int, call: Any) -> None:
+        """Write a call of anything: its result is a value of the replay."""
+        operands = [self.text(i) for i in call.inputs]
         if call.effect is not None:
-            return call.effect, operands
-        name, static = call.primitive.name, call.static
-        if name == "relu":
-            name, operands = "maximum", [*operands, "0"]
-        if name in ELEMENTWISE:
-            spare = self._spare(place, call)
+            return self._line(place, call.effect, operands)
+        run = partial(call.primitive.forward, self.backend, **call.static)
+        return self._line(place, run, operands, f"v{call.output} = ")
+
+    def _pack(self, place: int, call: Any) -> None:
+        """Copy into the vector what does not lie in it already."""
+        end, vector = 0, self.home[call.output]
+        for k, i in enumerate(call.inputs):
+            shape, _ = self.kinds[i]
+            part = vector[end : end + prod(shape)].reshape(shape)
+            end += prod(shape)
+            home = self.home.get(i)
+            if home is not None and _same_place(home, part):
+                continue
+            self.names[f"c{call.output}p{k}"] = part
+            self.names["copyto"] = np.copyto
+            operands = f"c{call.output}p{k}, {self.text(i)}, 'same_kind'"
+            self.lines.append(f"copyto({operands})")
+
+    def _place_of(self, i: int, spare: int | None = None) -> str:
+        """Give a value a place, that of `spare` if there is one; return its name."""
+        if i not in self.home:
+            shape, dtype = self.kinds[i]
             if spare is not None:
-                operands.append(f"out=v{spare}")
-            return ELEMENTWISE[name], operands
-        if name == "matmul":
-            return np.matmul, operands
-        if name == "sum":
-            axis, keep = static.get("axis"), static.get("keepdims", False)
-            return np.add.reduce, [*operands, f"{axis!r}, None, None, {keep!r}"]
-        return partial(call.primitive.forward, backend, **static), operands
+                self.home[i] = self.home[spare]
+                self.buffers[i] = self.buffers.pop(spare)
+            else:
+                buffer, self.home[i] = self.memory.take(shape, dtype)
+                self.buffers.setdefault(self.owner[i], []).append(buffer)
+        return self.text(i)
 
     def _spare(self, place: int, call: Any) -> int | None:
         """Return an operand whose memory the result of an elementwise call may take."""
         kind = self.kinds[call.output]
-        if kind[0] == ():
-            return None  # NumPy makes these scalars, not arrays
         for i in call.inputs:
-            own = not isinstance(i, tuple) and i in self.made and self.owner[i] == i
+            own = not isinstance(i, tuple) and i in self.buffers and self.owner[i] == i
             if own and self.kinds[i] == kind and self.last[i] == place:
                 return int(i)
         return None
+
+    def _release(self, place: int) -> None:
+        for i in self.ends.get(place, ()):
+            for buffer in self.buffers.pop(i, ()):
+                self.memory.release(buffer)
+            if i in self.made and i not in self.home:
+                self.lines.append(f"del v{i}")
+
+
+def _same_place(a: Array, b: Array) -> bool:
+    """Say whether two arrays are the same stretch of memory, in the same order."""
+    where = a.__array_interface__["data"], a.strides, a.shape, a.dtype
+    return bool(where == (b.__array_interface__["data"], b.strides, b.shape, b.dtype))

@@ -142,7 +142,7 @@ class Rule:
         body = [f"for {', '.join([*self._vectors, *slots])}, in blocks:"]
         for i, (_, inputs, out) in enumerate(self._calls):
             operands = [places[x.name] if _is_vector(x) else _text(x) for x in inputs]
-            body.append(f"    f{i}({', '.join(operands)}, {places[out.name]})")
+            body.append(f"    f{i}({', '.join(operands)}, out={places[out.name]})")
         body += [f"    copyto({target}, {place})" for target, place in writes]
         names["copyto"] = np.copyto
         return function(

@@ -69,6 +69,20 @@ concat.defvjp_each(_concat_part)
 
 
 @primitive
+def pack(xp: Any, *xs: Array) -> Array:
+    """Return the elements of all arrays, in order, as one vector."""
+    return xp.concat([xp.reshape(x, (-1,)) for x in xs])
+
+
+def _packed_part(i: int, g: Tensor, y: Tensor, *xs: Any) -> Tensor:
+    first = sum(x.size for x in xs[:i])
+    return reshape(g[first : first + xs[i].size], shape=xs[i].shape)
+
+
+pack.defvjp_each(_packed_part)
+
+
+@primitive
 def pad(xp: Any, x: Array, *, widths: tuple[Pair, ...], value: float = 0.0) -> Array:
     """Return x with (before, after) cells of `value` along each axis."""
     return xp.pad(x, widths, value)
