@@ -159,6 +159,41 @@ def test_inputs_are_never_written():
     assert np.array_equal(before, x)
 
 
+def test_parameters_and_inputs_survive_a_copy_of_a_view_of_theirs():
+    layer = nn.Dense(3, 3, bias=False).init(sl.Rng(0))
+    before = layer.weight.numpy().copy()
+
+    def step(x):
+        turned = layer.weight.T.reshape(9)  # a copy in a buffer of the plan's own
+        return layer.weight * 2.0 + x, turned * 3.0
+
+    compiled = compile(step)
+    for _ in range(3):
+        compiled(numbers(3, 3))
+    assert np.array_equal(before, layer.weight.numpy())
+
+
+def test_the_optimizer_steps_inside_a_compiled_step():
+    x, y = numbers(8, 5), np.arange(8) % 3
+    vectors = []
+    for compiled in (False, True):
+        model = nn.Sequential(nn.Dense(5, 6), nn.Tanh(), nn.Dense(6, 3)).init(sl.Rng(0))
+        parameters = model.parameters()
+        optimizer = sl.AdamW(sl.CosineAnnealing(0.1, steps=5)).bind(parameters)
+
+        def step(x, y, model=model, parameters=parameters, optimizer=optimizer):
+            loss = sl.CrossEntropy()(model(x), y)
+            optimizer.step(sl.grad(loss, parameters))
+            return loss
+
+        run = compile(step) if compiled else step
+        for _ in range(5):
+            run(x, y)
+        assert optimizer.updates == 5
+        vectors.append(parameters.vector)
+    assert np.array_equal(*vectors)
+
+
 UNARY = (
     lambda x: sl.tanh(x),
     lambda x: x * 2.0,

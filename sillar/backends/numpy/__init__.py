@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array, Backend, Pair
-from sillar.backends.numpy import convolution, memory, plan, pooling, special
+from sillar.backends.numpy import (
+    convolution,
+    memory,
+    parts,
+    plan,
+    pooling,
+    special,
+    threads,
+)
 
 
 class NumpyBackend(Backend):
@@ -56,7 +64,12 @@ class NumpyBackend(Backend):
         return np.pad(x, widths, constant_values=value)
 
     def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
-        return plan.compile_trace(trace, self, reuse=reuse)
+        calls, count = trace.live_calls(), threads.threads()
+        if count > 1:
+            run = parts.compile_parts(trace, calls, self, count=count, reuse=reuse)
+            if run is not None:
+                return run
+        return plan.compile_trace(trace, calls, self, reuse=reuse)
 
     def einsum(self, subscripts: str, *operands: Array) -> Array:
         return np.einsum(subscripts, *operands, optimize=True)

@@ -35,18 +35,29 @@ VIEWS = frozenset(
 PAGE = 64  # bytes: buffers start where a vector register's load does
 
 
-def compile_trace(trace: Any, backend: Any, *, reuse: bool) -> Callable[..., Any]:
-    """Return the function of the trace's arguments that replays it: its outputs.
+def compile_trace(
+    trace: Any, calls: Sequence[Any], backend: Any, *, reuse: bool
+) -> Callable[..., Any]:
+    """Return the function of the trace's arguments that does the calls: its outputs.
 
     With `reuse` the outputs lie in the plan's own memory until the next replay.
     """
-    writer = _Writer(trace, backend)
-    for place, call in enumerate(writer.calls):
-        writer.write(place, call)
-    results = [writer.result(i, reuse) for i in trace.outputs]
-    writer.lines.append(f"return ({''.join(f'{text}, ' for text in results)})")
-    given = [f"v{i}" for i in trace.arguments]
-    return function(given, writer.lines, writer.names)
+    writer = Writer(
+        calls,
+        trace.kinds,
+        backend,
+        homes=constants_of(trace, calls),
+        given=trace.arguments,
+        outputs=trace.outputs,
+    )
+    return writer.function(trace.arguments, trace.outputs, reuse=reuse)
+
+
+def constants_of(trace: Any, calls: Sequence[Any]) -> dict[int, Array]:
+    """Return the arrays that calls and outputs use and no replay makes."""
+    made = {c.output for c in calls} | set(trace.arguments)
+    used = {i for c in calls for i in c.inputs if not isinstance(i, tuple)}
+    return {i: trace.constants[i] for i in (used | set(trace.outputs)) - made}
 
 
 class _Memory:
@@ -76,26 +87,56 @@ def _aligned(size: int) -> Any:
     return raw[start : start + size]
 
 
-class _Writer:
-    """Knows where each value lies and when it is used last, and writes the lines."""
+class Writer:
+    """Knows where each value lies and when it is used last, and writes the lines.
 
-    def __init__(self, trace: Any, backend: Any) -> None:
-        self.calls, self.kinds, self.backend = trace.live_calls(), trace.kinds, backend
+    `homes` are arrays that lie still, `given` the values that the function is given,
+    and `boxes` where some results must end, because somebody else reads them there.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[Any],
+        kinds: Sequence[tuple[tuple[int, ...], Any]],
+        backend: Any,
+        *,
+        homes: dict[int, Array],
+        given: Sequence[int],
+        outputs: Sequence[int] = (),
+        boxes: dict[int, Array] | None = None,
+    ) -> None:
+        self.calls, self.kinds, self.backend = calls, kinds, backend
+        self.home = homes
+        self.boxes = boxes or {}
+        self.fixed = set(homes)
         self.lines: list[str] = []
         self.names: dict[str, Any] = {}
-        self.made = {c.output for c in self.calls} | set(trace.arguments)
-        used = {i for c in self.calls for i in c.inputs if not isinstance(i, tuple)}
-        constants = (used | set(trace.outputs)) - self.made
-        self.home = {i: trace.constants[i] for i in constants}  # where a value lies
+        self.made = {c.output for c in self.calls} | set(given)
         self.buffers: dict[int, list[Array]] = {}  # by the value that owns them
+        self.owned: set[int] = set()  # values whose home is a buffer of ours
         self.memory = _Memory()
-        self.owner = list(range(len(trace.kinds)))
+        self.owner = list(range(len(kinds)))
         self.last: dict[int, int] = {}
-        self._find_last_uses(trace.outputs)
+        self._find_last_uses(outputs)
         self.ends: dict[int, list[int]] = {}
         for i, place in self.last.items():
             self.ends.setdefault(place, []).append(i)
         self._lay_out_packs()
+
+    def function(
+        self,
+        given: Sequence[int],
+        outputs: Sequence[int],
+        *,
+        reuse: bool,
+        more: Any = (),
+    ) -> Callable[..., Any]:
+        """Return the function of the given values that does all calls: its outputs."""
+        for place, call in enumerate(self.calls):
+            self._write(place, call)
+        results = [self._result(i, reuse) for i in outputs]
+        self.lines.append(f"return ({''.join(f'{text}, ' for text in results)})")
+        return function([*more, *(f"v{i}" for i in given)], self.lines, self.names)
 
     def _find_last_uses(self, outputs: Sequence[int]) -> None:
         for place, call in enumerate(self.calls):
@@ -113,25 +154,26 @@ class _Writer:
         for call in makers.values():
             if call.primitive.name != "pack":
                 continue
-            vector = self._in_memory_of_its_own(call.output)
+            vector = self._vector(call.output)
             end = 0
             for i in call.inputs:
                 shape, dtype = self.kinds[i]
                 part = vector[end : end + prod(shape)].reshape(shape)
                 end += prod(shape)
                 maker = makers.get(i)
-                if maker is None or i in self.home or dtype != vector.dtype:
+                kept = i in self.home or i in self.boxes
+                if maker is None or kept or dtype != vector.dtype:
                     continue
                 if maker.primitive.name in (*ELEMENTWISE, "matmul", "sum", "relu"):
                     self.home[i] = part
 
-    def _in_memory_of_its_own(self, i: int) -> Any:
-        shape, dtype = self.kinds[i]
-        vector = _aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
-        self.home[i] = vector
-        return vector
+    def _vector(self, i: int) -> Any:
+        """Give a packed vector memory of its own."""
+        vector = self.boxes.get(i)
+        self.home[i] = empty(*self.kinds[i]) if vector is None else vector
+        return self.home[i]
 
-    def write(self, place: int, call: Any) -> None:
+    def _write(self, place: int, call: Any) -> None:
         """Write a call's line, if it needs one, and release what it used last."""
         name = "effect" if call.primitive is None else call.primitive.name
         if name in VIEWS:
@@ -153,16 +195,14 @@ class _Writer:
             self._pack(place, call)
         else:
             self._kernel(place, call)
+        if call.output in self.boxes:
+            self._into_its_box(call.output)
         self._release(place)
 
-    def result(self, i: int, reuse: bool) -> str:
+    def _result(self, i: int, reuse: bool) -> str:
         """Return the text of an output, a copy where a replay would write over it."""
-        text = self.text(i)
-        return (
-            f"{text}.copy()"
-            if i in self.home and i in self.made and not reuse
-            else text
-        )
+        ours = i in self.home and i not in self.fixed
+        return f"{self.text(i)}.copy()" if ours and not reuse else self.text(i)
 
     def text(self, i: Any) -> str:
         """Return a value as it stands in a line."""
@@ -203,10 +243,21 @@ class _Writer:
     def _kernel(self, place: int, call: Any) -> None:
         """Write a call of anything: its result is a value of the replay."""
         operands = [self.text(i) for i in call.inputs]
+        if isinstance(call.effect, str):  # a line as it stands
+            return self.lines.append(call.effect)
         if call.effect is not None:
             return self._line(place, call.effect, operands)
         run = partial(call.primitive.forward, self.backend, **call.static)
         return self._line(place, run, operands, f"v{call.output} = ")
+
+    def _into_its_box(self, i: int) -> None:
+        box, home = self.boxes[i], self.home.get(i)
+        if home is None or not _same_place(home, box):
+            self.names |= {"copyto": np.copyto, f"b{i}": box}
+            if home is not None:
+                self.names[f"h{i}"] = home
+            self.lines.append(f"copyto(b{i}, {f'v{i}' if home is None else f'h{i}'})")
+            self.home[i] = box
 
     def _pack(self, place: int, call: Any) -> None:
         """Copy into the vector what does not lie in it already."""
@@ -225,21 +276,25 @@ class _Writer:
 
     def _place_of(self, i: int, spare: int | None = None) -> str:
         """Give a value a place, that of `spare` if there is one; return its name."""
-        if i not in self.home:
+        if i in self.boxes:
+            self.home[i] = self.boxes[i]
+        elif i not in self.home:
             shape, dtype = self.kinds[i]
             if spare is not None:
                 self.home[i] = self.home[spare]
                 self.buffers[i] = self.buffers.pop(spare)
+                self.owned.add(i)
             else:
                 buffer, self.home[i] = self.memory.take(shape, dtype)
                 self.buffers.setdefault(self.owner[i], []).append(buffer)
+                self.owned.add(i)
         return self.text(i)
 
     def _spare(self, place: int, call: Any) -> int | None:
         """Return an operand whose memory the result of an elementwise call may take."""
         kind = self.kinds[call.output]
         for i in call.inputs:
-            own = not isinstance(i, tuple) and i in self.buffers and self.owner[i] == i
+            own = not isinstance(i, tuple) and i in self.owned and self.owner[i] == i
             if own and self.kinds[i] == kind and self.last[i] == place:
                 return int(i)
         return None
@@ -250,6 +305,11 @@ class _Writer:
                 self.memory.release(buffer)
             if i in self.made and i not in self.home:
                 self.lines.append(f"del v{i}")
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return an array of its own, at the start of a cache line."""
+    return _aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def _same_place(a: Array, b: Array) -> bool:
