@@ -14,18 +14,13 @@ def sillar_step(model, x, y, *, compiled):
     params, loss_of = model.parameters(), sl.CrossEntropy()
     optimizer = sl.Adam(1e-3).bind(params)
 
-    def gradients(x, y):
+    def step(x, y):
         loss = loss_of(model(x), y)
-        return loss, sl.grad(loss, params)
+        optimizer.step(sl.grad(loss, params))
+        return loss
 
-    run = sl.compile(gradients) if compiled else gradients
-
-    def step():
-        loss, grads = run(x, y)
-        optimizer.step(grads)
-        return loss.item()
-
-    return step
+    run = sl.compile(step) if compiled else step
+    return lambda: run(x, y).item()
 
 
 def torch_step(model, x, y, *, compiled):
