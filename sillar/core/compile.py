@@ -23,7 +23,8 @@ class Compiled:
 
     Arguments are arrays, tensors, generators (`Rng`) and Python numbers; a new shape,
     type or number makes a new trace. The result is a tensor, or tuples, lists and
-    mappings of them. A replay does what the traced calls did, to the same bits; Python
+    mappings of them. A replay does what the traced calls did, to the same bits in
+    one thread; parts of a batch on threads (`set_threads`) round sums otherwise. Python
     around them, such as a counter, is not run again. A step that reads a tensor's
     values in Python raises CompileError.
 
