@@ -111,11 +111,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import `sillar.testing` when it is first used; training does not need it."""
-    if name == "testing":
+    """Import `testing` and `watch` when they are first used; training needs neither."""
+    if name in ("testing", "watch"):
         from importlib import import_module
 
-        return import_module("sillar.testing")
+        return import_module(f"sillar.{name}")
     raise AttributeError(f"module 'sillar' has no attribute {name!r}")
 
 

@@ -18,13 +18,24 @@ LAYERS = (
     ("core",),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
+    ("watch",),
     ("cli",),
     ("__main__",),
 )
 ALLOWED_BESIDE = {("files", "header")}  # one file in two: its reader, its header
 LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line}
 CORE_ORDER = (
-    *("state", "dtypes", "tensor", "tape", "ops", "functional", "grad", "operators"),
+    *(
+        "state",
+        "dtypes",
+        "tensor",
+        "listen",
+        "tape",
+        "ops",
+        "functional",
+        "grad",
+        "operators",
+    ),
     *("parameter", "fused", "trace", "compile"),
 )
 
@@ -166,6 +177,7 @@ def public_names():
     import sillar.optim
     import sillar.testing
     import sillar.train
+    import sillar.watch
 
     parts = {
         "": sillar,
@@ -174,6 +186,7 @@ def public_names():
         "optim.": sillar.optim,
         "train.": sillar.train,
         "testing.": sillar.testing,
+        "watch.": sillar.watch,
     }
     for prefix, module in parts.items():
         assert all(hasattr(module, name) for name in module.__all__), prefix

@@ -29,7 +29,8 @@ class Compiled:
     values in Python raises CompileError.
 
     With `reuse` a result holds until the next call, which may write over it: one copy
-    less. One call runs at a time; others wait.
+    less. One call runs at a time; others wait. While a `Listener` listens, the step
+    runs as it is written, so that every call is heard.
     """
 
     def __init__(self, step: Callable[..., Any], *, reuse: bool = False) -> None:
@@ -38,6 +39,10 @@ class Compiled:
 
     def __call__(self, *args: Any) -> Any:
         """Return step(*args)."""
+        if recording.listeners and recording.trace is None:
+            return self.step(
+                *(a if isinstance(a, _PLAIN) else wrap(raw(a)) for a in args)
+            )
         kind = tuple(map(_kind, args))
         plan = self._plans.get(kind)
         if plan is not None and plan.holds():
@@ -90,11 +95,8 @@ def _traced(compiled: Compiled, args: tuple[Any, ...]) -> tuple[Any, _Plan]:
     for x in inputs:
         if isinstance(x, Tensor):
             trace.argument(x.data)
-    recording.trace = trace
-    try:
+    with trace:
         result = compiled.step(*inputs)
-    finally:
-        recording.trace = None
     tensors: list[Tensor] = []
     rebuild = _structure(result, tensors)
     if not tensors:

@@ -1,4 +1,4 @@
-"""What this thread's calls leave behind: nodes, and a trace during compilation."""
+"""What this thread's calls leave behind, and who is told of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from sillar.errors import CompileError
 
 
 class _State(threading.local):
-    """`on`: calls leave nodes. `trace`: calls are written down in it, unless None."""
+    """`on`: calls leave nodes. `listeners` are told of each call.
+
+    `trace` is the one among them that writes a step down to compile it, or None.
+    """
 
     on = True
     trace: Any = None
+    listeners: tuple[Any, ...] = ()
 
 
 recording = _State()

@@ -102,16 +102,19 @@ class Primitive:
                 arrays.append(arg)
             else:
                 return self(*_lifted(args), **static)
+        listeners = recording.listeners
+        for listener in listeners:
+            listener.before(self, args, static)
         try:
             data = self.forward(_backend(arrays), *arrays, **static)
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise _explained(error, self, arrays, static) from None
-        if recording.trace is not None:
-            recording.trace.record(self, args, arrays, static, data)
         out = wrap(data)
         if tracked and recording.on and self.differentiable:
             out.requires_grad = True
             out.node = Node(self, args, static)
+        for listener in listeners:
+            listener.after(self, args, arrays, static, out)
         return out
 
     def gradients(self, places: list[int], g: Tensor, y: Tensor) -> list[Any]:

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 from sillar.backends import Array
 from sillar.core.dtypes import SCALARS
+from sillar.core.listen import Listener
 from sillar.core.parameter import Parameter
 from sillar.core.rng import Rng
+from sillar.core.state import recording
+from sillar.core.tensor import Tensor
 from sillar.errors import CompileError
 
 
@@ -26,7 +29,7 @@ class Call(NamedTuple):
     effect: Callable[..., None] | None = None
 
 
-class Trace:
+class Trace(Listener):
     """The calls of a step, over numbered values.
 
     The values of `arguments` change from call to call, the first of them given by the
@@ -43,6 +46,14 @@ class Trace:
         self.outputs: list[int] = []
         self.parameters: dict[int, tuple[Parameter, Array]] = {}
         self._numbers: dict[int, tuple[int, Callable[[], Any]]] = {}
+
+    def __enter__(self) -> Any:
+        recording.trace = self
+        return super().__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        recording.trace = None
 
     def number(self, value: Array) -> int:
         """Return the number of a value; one never seen before is a constant."""
@@ -62,21 +73,21 @@ class Trace:
         self._numbers[id(value)] = number, remembered
         return number
 
-    def record(
+    def after(
         self,
         primitive: Any,
         args: Sequence[Any],
         arrays: Sequence[Array],
         static: dict[str, Any],
-        out: Array,
+        out: Tensor,
     ) -> None:
         """Write down a primitive's call; one that returned its input did nothing."""
         for arg in args:
             if isinstance(arg, Parameter):
                 self.parameters[id(arg)] = arg, arg.data
         inputs = self._inputs(arrays)
-        if not any(out is array for array in arrays):
-            number = self._new(out, _reference(out))
+        if not any(out.data is array for array in arrays):
+            number = self._new(out.data, _reference(out.data))
             self.calls.append(Call(primitive, inputs, static, number))
 
     def record_effect(self, effect: Callable[..., None], arrays: Sequence[Any]) -> None:

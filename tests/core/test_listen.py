@@ -1,0 +1,75 @@
+"""Listeners hear every call at the waist, and change nothing."""
+
+import numpy as np
+import pytest
+
+import sillar as sl
+from sillar.watch import Listener
+
+
+class Ears(Listener):
+    """Writes down what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def before(self, primitive, args, static):
+        self.heard.append(f"before {primitive.name}")
+
+    def after(self, primitive, args, arrays, static, out):
+        self.heard.append(f"after {primitive.name} {out.shape}")
+
+
+def test_calls_are_heard_in_order_and_only_within_the_block():
+    x = sl.Tensor(np.ones((2, 3)), requires_grad=True)
+    sl.exp(x)
+    with Ears() as ears:
+        y = sl.exp(x) * 2.0
+    sl.exp(y)
+    expected = ["before exp", "after exp (2, 3)"]
+    expected += ["before multiply", "after multiply (2, 3)"]
+    assert expected == ears.heard
+
+
+def test_the_way_back_is_heard():
+    x = sl.Tensor(np.ones(3), requires_grad=True)
+    y = sl.exp(x).sum()
+    with Ears() as ears:
+        sl.grad(y, x)
+    assert "before multiply" in ears.heard
+
+
+def test_several_listeners_hear_the_same():
+    with Ears() as first, Ears() as second:
+        sl.exp(sl.Tensor([1.0]))
+    assert first.heard == second.heard != []
+
+
+def test_a_listener_that_raises_is_gone_afterwards():
+    class Refuses(Listener):
+        def before(self, primitive, args, static):
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"), Refuses():
+        sl.exp(sl.Tensor([1.0]))
+    assert sl.exp(sl.Tensor([0.0])).item() == 1.0
+
+
+def test_a_compiled_step_is_run_as_written_while_somebody_listens():
+    calls = []
+
+    def step(x):
+        calls.append(1)
+        return sl.exp(x).sum()
+
+    compiled = sl.compile(step)
+    x = np.ones(4, np.float32)
+    expected = compiled(x).item(), compiled(x).item()
+    assert len(calls) == 1
+    with Ears() as ears:
+        got = compiled(x).item()
+    assert (got, got) == expected
+    assert len(calls) == 2
+    assert "after exp (4,)" in ears.heard
+    compiled(x)
+    assert len(calls) == 2
