@@ -14,6 +14,7 @@ from sillar.nn.activations import (
     Tanh,
 )
 from sillar.nn.cross_entropy import CrossEntropy, Focal
+from sillar.nn.from_torch import from_torch
 from sillar.nn.images import AvgPool2D, Conv2D, MaxPool2D
 from sillar.nn.layer import Layer, is_training, next_rng
 from sillar.nn.layers import Dense, Dropout, Embedding, Flatten, Sequential
@@ -52,6 +53,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "from_torch",
     "initializers",
     "is_training",
     "next_rng",
