@@ -81,6 +81,7 @@ class Parameters(Mapping[str, Parameter]):
     def __init__(self, named: Mapping[str, Parameter]) -> None:
         self._named = dict(named)
         self._vector: Array | None = None
+        self._views: tuple[tuple[Parameter, Array], ...] = ()  # known to lie in it
 
     def __getitem__(self, path: str) -> Parameter:
         return self._named[path]
@@ -112,12 +113,19 @@ class Parameters(Mapping[str, Parameter]):
     @property
     def vector(self) -> Array:
         """Return the vector; parameters that lie apart are copied into a new one."""
+        for p, array in self._views:
+            if p.data is not array:
+                break
+        else:
+            if self._vector is not None:
+                return self._vector
         if not self._is_view_of(self._vector):
             self._vector = self._common_vector()
         if self._vector is None:
             arrays = {path: valued(p.data) for path, p in self.items()}
             dtype = np.result_type(*arrays.values()) if arrays else np.float32
             self.lay_out(dtype, lambda path, p: arrays[path])
+        self._views = tuple((p, p.data) for p in self.values())
         return self._vector
 
     def pack(self, gradients: Mapping[str, Any] | Sequence[Any]) -> Array:

@@ -9,7 +9,11 @@ from sillar.optim.schedule import Schedule
 
 
 class _Moments(Optimizer):
-    """What both share: running means of g and g^2, corrected for their start at 0."""
+    """What both share: running means of g and g^2, corrected for their start at 0.
+
+    `m` and `v` hold the paper's moments without their factors 1 - beta, which `lr` and
+    `v_hat` take up: two passes over the vectors less.
+    """
 
     def __init__(
         self, lr: float | Schedule, beta1: float, beta2: float, eps: float
@@ -25,14 +29,14 @@ class _Moments(Optimizer):
         return {"m": zeros_like(p), "v": zeros_like(p)}
 
     def update(self, p, g, s, lr, t):
-        m = self.beta1 * s["m"] + (1 - self.beta1) * g
-        v = self.beta2 * s["v"] + (1 - self.beta2) * g * g
-        rate = lr / (1 - self.beta1**t)  # so that rate * m is lr * m_hat
-        v_hat = v / (1 - self.beta2**t)
+        m = self.beta1 * s["m"] + g
+        v = self.beta2 * s["v"] + g * g
+        rate = lr * (1 - self.beta1) / (1 - self.beta1**t)  # rate * m is lr * m_hat
+        v_hat = v * ((1 - self.beta2) / (1 - self.beta2**t))
         return p - rate * m / (v_hat**0.5 + self.eps), {"m": m, "v": v}
 
     def step_size(self, s, lr, t):
-        v_hat = s["v"] / (1 - self.beta2**t)
+        v_hat = s["v"] * ((1 - self.beta2) / (1 - self.beta2**t))
         return lr / (v_hat**0.5 + self.eps)
 
 

@@ -202,12 +202,12 @@ class Optimizer(ABC):
         return self._compiled
 
     def _cut(self, rule: Rule, p: Array, g: Array) -> Any:
-        """Return the blocks of all vectors, kept while they lie where they lay."""
+        """Return all vectors in blocks, kept while they lie where they lay."""
         vectors = (p, g, *self._rule.values())
         if self._blocks is None or any(
             a is not b for a, b in zip(vectors, self._blocks[0], strict=True)
         ):
-            self._blocks = vectors, rule.blocks(vectors, 0, p.shape[0])
+            self._blocks = vectors, rule.shares(vectors)
         return self._blocks[1]
 
     def _shrink(self, p: Array, penalty: Penalty, lr: float, t: int) -> None:

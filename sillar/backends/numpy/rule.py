@@ -2,22 +2,26 @@
 
 The rule's own text runs once, on symbols that write down what is done to them. Then
 each block of the vectors runs through the calls with nothing allocated, and a block
-with its buffers stays in the cache.
+with its buffers stays in the cache. Several blocks are shared among threads, to the
+same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from sillar.backends.base import Array
+from sillar.backends.numpy import threads
 from sillar.backends.numpy.source import function
 from sillar.errors import CompileError
 
-BLOCK = 16_384  # elements: some ten blocks of float32 fit into an L2 cache of 1 MiB
+BLOCK = 32_768  # elements: six blocks of float32 fit into an L2 cache of 1 MiB
 FUNCTIONS = frozenset(
     (
         *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.sqrt, np.square),
@@ -120,8 +124,24 @@ class Rule:
         self._slots = 0
         self._run = self._compiled(goals)
 
-    def blocks(self, vectors: Sequence[Array], start: int, stop: int) -> Any:
-        """Return what `run` takes, from start to stop: p, g and the state, cut."""
+    def shares(self, vectors: Sequence[Array]) -> list[Any]:
+        """Return what `run` takes: p, g and the state in blocks, a share per thread."""
+        blocks = -(-vectors[0].shape[0] // BLOCK)
+        count = max(1, min(threads.threads(), blocks))
+        ends = [min(blocks * k // count * BLOCK, len(vectors[0])) for k in range(count)]
+        return [
+            self._blocks(vectors, start, stop)
+            for start, stop in pairwise([*ends, len(vectors[0])])
+        ]
+
+    def run(self, shares: list[Any], lr: float, t: int) -> None:
+        """Apply the rule in place to shares of the vectors."""
+        if len(shares) == 1:
+            self._run(shares[0], lr, t)
+        else:
+            threads.run([partial(self._run, blocks, lr, t) for blocks in shares])
+
+    def _blocks(self, vectors: Sequence[Array], start: int, stop: int) -> list[Any]:
         size, dtype = min(BLOCK, stop - start), vectors[0].dtype
         spare = [np.empty(size, dtype) for _ in range(self._slots)]
         cut = []
@@ -130,10 +150,6 @@ class Rule:
             slots = (s[: last - first] for s in spare)
             cut.append((*(v[first:last] for v in vectors), *slots))
         return cut
-
-    def run(self, blocks: Any, lr: float, t: int) -> None:
-        """Apply the rule in place to blocks of the vectors."""
-        self._run(blocks, lr, t)
 
     def _compiled(self, goals: dict[str, str]) -> Callable[..., None]:
         places, writes = self._places(goals)
