@@ -225,5 +225,6 @@ __all__ = [
     "train",
     "variance",
     "vjp",
+    "watch",
     "where",
 ]

@@ -32,7 +32,7 @@ def grad(
                 " Tensor(..., requires_grad=True) before computing the outputs"
             )
     with enable_grad() if create_graph else no_grad():
-        found = _pull(roots, _seeds(roots, outputs, cotangents), targets)
+        found = pull(roots, _seeds(roots, outputs, cotangents), targets)
         return rebuild([_or_zeros(found.get(id(t)), t) for t in targets])
 
 
@@ -71,10 +71,13 @@ def recorded(roots: Iterable[Tensor]) -> list[Tensor]:
     return sorted(seen.values(), key=lambda y: y.node.order)  # type: ignore[union-attr]
 
 
-def _pull(
+def pull(
     roots: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor]
 ) -> dict[int, Tensor]:
-    """Return the gradient of each target that was reached, by its id."""
+    """Return the gradient of each target that was reached, by its id.
+
+    While a call is heard from here, `y` is the tensor that is differentiated.
+    """
     wanted = {id(t) for t in targets}
     tape = recorded(roots)
     active = _leading_to(tape, wanted)

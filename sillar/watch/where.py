@@ -1,0 +1,203 @@
+"""Where a call comes from: the layer and the user's line, read from the stack."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+from sillar.core.grad import pull
+from sillar.core.tape import Primitive
+from sillar.core.tensor import Tensor
+from sillar.nn import Layer, Loss
+
+# What a frame says: nothing, a line of the user's, whose call it is, that it goes back.
+_INSIDE, _USER, _OWNER, _OWN_BACKWARD, _BACK = range(5)
+_LIBRARIES = (
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+    os.path.dirname(np.__file__) + os.sep,
+    "<frozen ",
+)
+_STANDARD = sysconfig.get_path("stdlib") + os.sep
+_INSTALLED = sysconfig.get_path("purelib") + os.sep  # it may lie in the one above
+_MOST_NODES = 200_000  # remembered for the way back: some 20 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """Where a call comes from. Equal places of one `Places` are one object.
+
+    `layer` is the path below the model, as "layers.3", or the class of what has no
+    path: the model itself, a loss. It is "" outside of both. On the way back,
+    `backward`, all is that of the forward call which is differentiated.
+    """
+
+    layer: str = ""
+    kind: str = ""  # the class of the layer
+    file: str = ""
+    line: int = 0
+    function: str = ""
+    backward: bool = False
+
+    @property
+    def place(self) -> str:
+        """Return file and line, as "train.py:12"; "" if no code of the user's is."""
+        return f"{os.path.basename(self.file)}:{self.line}" if self.file else ""
+
+    def __str__(self) -> str:
+        named = self.layer not in ("", self.kind)
+        parts = [f"{self.layer} ({self.kind})" if named else self.layer]
+        parts += [f"{self.place} in {self.function}"] if self.file else []
+        parts += ["on the way back"] if self.backward else []
+        return ", ".join(filter(None, parts)) or "outside of any layer"
+
+
+class Places:
+    """Tells a listener where the call comes from that it hears.
+
+    Layers are named below `model`, or else below the outermost layer being called.
+    """
+
+    def __init__(self, model: Layer | None = None) -> None:
+        self._kinds: dict[int, tuple[int, CodeType]] = {}
+        self._paths: dict[int, tuple[Any, str]] = {}
+        self._known: dict[tuple[int, int, int, bool], Where] = {}
+        self._returns: dict[int, Where] = {}
+        self._nodes: dict[int, Where] = {}
+        for kind, code in _telling():
+            self._kinds[id(code)] = kind, code
+        if model is not None:
+            self._name_below(model)
+
+    def here(self, out: Tensor | None = None) -> Where:
+        """Return where the call being heard comes from.
+
+        Given its output, the place is kept for the calls on the way back from it.
+        """
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code is not Primitive.__call__.__code__:
+            frame = frame.f_back  # the listener's own frames
+        where = self._walked(frame)
+        if out is not None and out.node is not None:
+            nodes = self._nodes
+            nodes[out.node.order] = where
+            if len(nodes) > _MOST_NODES:
+                del nodes[next(iter(nodes))]
+        return where
+
+    def of(self, y: Tensor) -> Where | None:
+        """Return where the call came from that made y, if it was heard and recorded."""
+        return None if y.node is None else self._nodes.get(y.node.order)
+
+    def _walked(self, frame: FrameType | None) -> Where:
+        owner = line = owner_frame = None
+        backward = False
+        kinds = self._kinds
+        while frame is not None:
+            kind = (kinds.get(id(frame.f_code)) or self._kind(frame.f_code))[0]
+            if kind == _USER:
+                line = line or frame
+            elif kind == _BACK:
+                backward = True
+                y = frame.f_locals.get("y")
+                forward = None if owner or y is None else self.of(y)
+                if forward is not None:
+                    return self._return_of(forward)
+            elif kind != _INSIDE and owner is None:
+                owner, owner_frame = frame.f_locals["self"], frame
+                backward = kind == _OWN_BACKWARD
+            if line and owner:
+                break
+            frame = frame.f_back
+        return self._place(owner, owner_frame, line, backward)
+
+    def _place(
+        self,
+        owner: Any,
+        owner_frame: FrameType | None,
+        line: FrameType | None,
+        backward: bool,
+    ) -> Where:
+        code, at = (line.f_code, line.f_lasti) if line else (None, 0)
+        key = id(code), at, id(owner), backward
+        where = self._known.get(key)
+        if where is None:
+            layer = self._path(owner, owner_frame) if owner_frame else ""
+            kind = type(owner).__name__ if owner_frame else ""
+            spot = (code.co_filename, line.f_lineno, code.co_name) if line else ()
+            where = Where(layer, kind, *spot, backward=backward)
+            self._known[key] = where
+        return where
+
+    def _return_of(self, forward: Where) -> Where:
+        """Return the same place on the way back."""
+        if forward.backward:
+            return forward
+        there = self._returns.get(id(forward))
+        if there is None:
+            there = self._returns[id(forward)] = replace(forward, backward=True)
+        return there
+
+    def _kind(self, code: CodeType) -> tuple[int, CodeType]:
+        file = code.co_filename
+        standard = file.startswith(_STANDARD) and not file.startswith(_INSTALLED)
+        theirs = not standard and not file.startswith(_LIBRARIES)
+        found = self._kinds[id(code)] = _USER if theirs else _INSIDE, code
+        return found
+
+    def _path(self, owner: Any, frame: FrameType) -> str:
+        """Return the layer's path below the model, or its class."""
+        if id(owner) not in self._paths:
+            root, outer = owner, frame.f_back
+            while outer is not None:
+                if outer.f_code is Layer.__call__.__code__:
+                    root = outer.f_locals["self"]
+                outer = outer.f_back
+            self._name_below(root)
+        if id(owner) not in self._paths:
+            self._paths[id(owner)] = owner, type(owner).__name__
+        return self._paths[id(owner)][1]
+
+    def _name_below(self, root: Any) -> None:
+        for path, layer in named_layers(root):
+            self._paths[id(layer)] = layer, path or type(layer).__name__
+
+
+def named_layers(model: Any) -> Iterator[tuple[str, Layer]]:
+    """Yield every layer once with its dotted path; that of the model itself is ""."""
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [("", model)]
+    while stack:
+        path, thing = stack.pop()
+        if isinstance(thing, Layer):
+            if id(thing) in seen:
+                continue
+            seen.add(id(thing))
+            yield path, thing
+            parts: Any = vars(thing).items()
+        elif isinstance(thing, dict):
+            parts = thing.items()
+        elif isinstance(thing, list | tuple):
+            parts = enumerate(thing)
+        else:
+            continue
+        below = [
+            (f"{path}.{name}" if path else str(name), part) for name, part in parts
+        ]
+        stack.extend(reversed(below))
+
+
+def _telling() -> Iterator[tuple[int, CodeType]]:
+    """Yield the code whose frames say whose call it is, or that it goes back."""
+    yield _BACK, pull.__code__
+    yield _OWNER, Layer.__call__.__code__
+    yield _OWNER, Loss.compute.__code__
+    for inner in Layer.__call__.__code__.co_consts:
+        if isinstance(inner, CodeType) and "backward" in inner.co_names:
+            yield _OWN_BACKWARD, inner  # lambda g: self.backward(g, ...)
