@@ -13,6 +13,7 @@ from sillar.nn.activations import (
     Softplus,
     Tanh,
 )
+from sillar.nn.attention import Attention
 from sillar.nn.cross_entropy import CrossEntropy, Focal
 from sillar.nn.from_torch import from_torch
 from sillar.nn.images import AvgPool2D, Conv2D, MaxPool2D
@@ -20,12 +21,15 @@ from sillar.nn.layer import Layer, is_training, next_rng
 from sillar.nn.layers import Dense, Dropout, Embedding, Flatten, Sequential
 from sillar.nn.losses import MAE, MSE, BinaryCrossEntropy, Hinge, Huber, Loss
 from sillar.nn.normalization import BatchNorm, LayerNorm
+from sillar.nn.positions import LearnedPositions, SinusoidalPositions
+from sillar.nn.transformer import TransformerBlock
 
 __all__ = [
     "ELU",
     "GELU",
     "MAE",
     "MSE",
+    "Attention",
     "AvgPool2D",
     "BatchNorm",
     "BinaryCrossEntropy",
@@ -42,6 +46,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "LearnedPositions",
     "Loss",
     "MaxPool2D",
     "Parameter",
@@ -50,9 +55,11 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalPositions",
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerBlock",
     "from_torch",
     "initializers",
     "is_training",

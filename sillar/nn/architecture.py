@@ -12,7 +12,16 @@ from typing import Any
 
 from sillar.core.describe import arguments, construct
 from sillar.errors import ConfigError
-from sillar.nn import activations, images, initializers, layers, normalization
+from sillar.nn import (
+    activations,
+    attention,
+    images,
+    initializers,
+    layers,
+    normalization,
+    positions,
+    transformer,
+)
 from sillar.nn.layer import Layer
 
 DEPTH = 32  # of containers in one another
@@ -22,11 +31,16 @@ LAYERS: dict[str, type[Layer]] = {
         *(layers.Dense, layers.Dropout, layers.Embedding, layers.Flatten),
         *(images.Conv2D, images.MaxPool2D, images.AvgPool2D),
         *(normalization.BatchNorm, normalization.LayerNorm),
+        *(attention.Attention, transformer.TransformerBlock),
+        *(positions.LearnedPositions, positions.SinusoidalPositions),
         *(activations.ELU, activations.GELU, activations.LeakyReLU),
         *(activations.ReLU, activations.Sigmoid, activations.SiLU),
         *(activations.Softmax, activations.Softplus, activations.Tanh),
     )
 }
+FLAGS = frozenset(
+    ("bias", "affine", "approximate", "fixed", "causal", "rotary", "tied")
+)
 INITIALIZERS = {
     function.__name__: function
     for function in (
@@ -90,7 +104,7 @@ def _plain(owner: str, name: str, value: Any) -> Any:
         return tuple(value)
     if value is not None and not isinstance(value, bool | int | float | str):
         raise ConfigError(f"{owner}: {name} cannot be {reprlib.repr(value)}")
-    if name in ("bias", "affine", "approximate", "fixed") and type(value) is not bool:
+    if name in FLAGS and type(value) is not bool:
         raise ConfigError(
             f"{owner}: {name} must be true or false, got {reprlib.repr(value)}"
         )

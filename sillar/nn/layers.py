@@ -25,6 +25,23 @@ def at_least(owner: str, name: str, value: int, least: int) -> int:
     return number
 
 
+def probability(owner: str, name: str, value: float) -> float:
+    """Return `value` if it is in [0, 1); otherwise say what is expected."""
+    if not 0 <= value < 1:
+        raise ConfigError(f"{owner}: {name} must be in [0, 1), got {value!r:.40}")
+    return value
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Return x with elements dropped as `Dropout` does it, in training."""
+    rng = next_rng() if p else None
+    if rng is None:
+        return x
+    draws = random_uniform(rng.key, shape=x.shape, dtype=x.dtype)
+    kept = astype(greater_equal(draws, p), dtype=x.dtype)
+    return x * (kept * (1 / (1 - p)))
+
+
 class Sequential(Layer):
     """Layers one after another."""
 
@@ -96,17 +113,10 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            raise ConfigError(f"Dropout: p must be in [0, 1), got {p!r:.40}")
-        self.p = p
+        self.p = probability("Dropout", "p", p)
 
     def forward(self, x: Tensor) -> Tensor:
-        rng = next_rng()
-        if rng is None or self.p == 0:
-            return x
-        draws = random_uniform(rng.key, shape=x.shape, dtype=x.dtype)
-        kept = astype(greater_equal(draws, self.p), dtype=x.dtype)
-        return x * (kept * (1 / (1 - self.p)))
+        return dropout(x, self.p)
 
 
 class Embedding(Layer):

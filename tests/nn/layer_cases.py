@@ -21,6 +21,9 @@ def apart(*shape):
 SOBEL = np.array([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])[:, :, None, None]
 WORDS = np.array([[0, 2, 2], [4, 0, 1], [3, 3, 3]])
 
+SEEN = np.array([[True, True, False], [True, False, False]])
+NOTHING = np.array([[True, False, True], [False, False, False]])
+
 # name: layer, inputs; the first axis of the inputs is the batch
 CASES = {
     "Dense": (nn.Dense(3, 2), [normal(4, 3)]),
@@ -53,6 +56,33 @@ CASES = {
     "AvgPool2D-all": (
         nn.AvgPool2D((3, 2), stride=(1, 2), padding=(1, 1)),
         [normal(2, 4, 5, 2)],
+    ),
+    "Attention": (nn.Attention(4, 2), [normal(2, 3, 4)]),
+    "Attention-causal": (
+        nn.Attention(4, 1, causal=True, bias=False),
+        [normal(2, 3, 4)],
+    ),
+    "Attention-mask": (nn.Attention(4, 2, causal=True), [normal(2, 3, 4), SEEN]),
+    "Attention-nothing": (nn.Attention(2, 2), [normal(2, 3, 2), NOTHING]),
+    "Attention-dropout": (nn.Attention(4, 2, dropout=0.4), [normal(2, 3, 4)]),
+    "Attention-context": (
+        nn.Attention(4, 2, rotary=True),
+        [normal(2, 3, 4), normal(2, 2, 4)],
+    ),
+    "Attention-width": (
+        nn.Attention(4, 2, kv_width=3),
+        [normal(2, 2, 4), normal(2, 3, 3), SEEN],
+    ),
+    "LearnedPositions": (nn.LearnedPositions(3, 2), [normal(2, 3, 2)]),
+    "LearnedPositions-short": (nn.LearnedPositions(5, 2), [normal(2, 3, 2)]),
+    "SinusoidalPositions": (nn.SinusoidalPositions(4), [normal(2, 3, 4)]),
+    "TransformerBlock": (
+        nn.TransformerBlock(4, 2, hidden=3),
+        [normal(2, 3, 4), SEEN],
+    ),
+    "TransformerBlock-all": (
+        nn.TransformerBlock(4, 2, causal=True, dropout=0.2, bias=False, rotary=True),
+        [normal(2, 3, 4)],
     ),
     "BatchNorm": (nn.BatchNorm(3), [normal(5, 3)]),
     "BatchNorm-images": (nn.BatchNorm(2, momentum=0.5), [normal(2, 3, 3, 2)]),
