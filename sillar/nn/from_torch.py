@@ -9,10 +9,13 @@ import numpy as np
 
 from sillar.core.parameter import Parameter
 from sillar.errors import ConfigError, DtypeError
+from sillar.nn.attention import Attention
 from sillar.nn.images import Conv2D
 from sillar.nn.layer import Layer
 from sillar.nn.layers import Dense, Embedding, Flatten, Sequential
 from sillar.nn.normalization import BatchNorm, LayerNorm
+from sillar.nn.positions import LearnedPositions
+from sillar.nn.transformer import TransformerBlock
 
 Arrays = Mapping[str, Any]
 Converter = Callable[[Any, Arrays], dict[str, Any]]
@@ -56,13 +59,56 @@ def _turned(*axes: int) -> Converter:
     return convert
 
 
+def _attention(layer: Any, given: Arrays) -> dict[str, Any]:
+    """Return the arrays of an Attention from those of a MultiheadAttention."""
+    width, kv_width = layer.width, layer.kv_width
+    found = {"out.weight": given["out_proj.weight"].T}
+    if kv_width is None:
+        found["qkv.weight"] = given["in_proj_weight"].T
+    elif kv_width == width:
+        both = given["in_proj_weight"].T
+        found["query.weight"], found["key_value.weight"] = np.hsplit(both, [width])
+    else:
+        found["query.weight"] = given["q_proj_weight"].T
+        parts = [given[f"{part}_proj_weight"].T for part in "kv"]
+        found["key_value.weight"] = np.hstack(parts)
+    if layer.bias:
+        found["out.bias"], bias = given["out_proj.bias"], given["in_proj_bias"]
+        found["qkv.bias"] = bias
+        found["query.bias"], found["key_value.bias"] = np.hsplit(bias, [width])
+    return found
+
+
+BLOCK = {  # our names in a TransformerBlock, PyTorch's in a TransformerEncoderLayer
+    "attention_norm": "norm1",
+    "mlp_norm": "norm2",
+    "mlp.layers.0": "linear1",
+    "mlp.layers.2": "linear2",
+}
+
+
+def _block(layer: Any, given: Arrays) -> dict[str, Any]:
+    """Return the arrays of a block from those of a TransformerEncoderLayer."""
+    inner = _attention(layer.attention, _Below(given, "self_attn.", set()))
+    found = {f"attention.{name}": array for name, array in inner.items()}
+    for path, p in layer.parameters().items():
+        owner, _, name = path.rpartition(".")
+        if owner in BLOCK:
+            array = given[f"{BLOCK[owner]}.{name}"]
+            found[path] = array.T if p.ndim == 2 else array
+    return found
+
+
 # layer type: (layer, arrays by the names in its PyTorch module) -> arrays by its own
 CONVERTERS: dict[type[Layer], Converter] = {
+    Attention: _attention,
     BatchNorm: _same,
     Conv2D: _turned(2, 3, 1, 0),
     Dense: _turned(1, 0),
     Embedding: _same,
     LayerNorm: _same,
+    LearnedPositions: _same,
+    TransformerBlock: _block,
 }
 NORMS = (BatchNorm, LayerNorm)  # they leave channels as they are
 COUNT = "num_batches_tracked"  # of a BatchNorm; it has no place here

@@ -68,6 +68,34 @@ IMAGES = normal(2, 6, 5, 4).astype("float32")
 VECTORS = normal(5, 4).astype("float32")
 WORDS = np.array([[0, 2, 2], [4, 0, 1]])
 
+TOKENS = normal(2, 3, 4).astype("float32")
+
+
+class SelfAttention(torch_nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+class CrossAttention(torch_nn.MultiheadAttention):
+    """From x to a part of x."""
+
+    def forward(self, x):
+        part = x[..., : self.kdim]
+        return super().forward(x, part, part, need_weights=False)[0]
+
+
+class AttentionToPart(nn.Attention):
+    """From x to a part of x."""
+
+    def forward(self, x):
+        return super().forward(x, x[..., : self.kv_width])
+
+
+class Positions(torch_nn.Embedding):
+    def forward(self, x):
+        return x + self.weight[: x.shape[1]]
+
+
 # name: our layer, PyTorch's, an input
 PAIRS = {
     "Dense": (nn.Dense(4, 3), torch_nn.Linear(4, 3), VECTORS),
@@ -90,6 +118,30 @@ PAIRS = {
         VECTORS,
     ),
     "LayerNorm": (nn.LayerNorm(4), torch_nn.LayerNorm(4), VECTORS),
+    "Attention": (nn.Attention(4, 2), SelfAttention(4, 2, batch_first=True), TOKENS),
+    "Attention-no-bias": (
+        nn.Attention(4, 2, bias=False),
+        SelfAttention(4, 2, bias=False, batch_first=True),
+        TOKENS,
+    ),
+    "Attention-width": (
+        AttentionToPart(4, 2, kv_width=3),
+        CrossAttention(4, 2, kdim=3, vdim=3, batch_first=True),
+        TOKENS,
+    ),
+    "Attention-same-width": (
+        AttentionToPart(4, 2, kv_width=4),
+        CrossAttention(4, 2, kdim=4, vdim=4, batch_first=True),
+        TOKENS,
+    ),
+    "LearnedPositions": (nn.LearnedPositions(5, 4), Positions(5, 4), TOKENS),
+    "TransformerBlock": (
+        nn.TransformerBlock(4, 2, hidden=6),
+        torch_nn.TransformerEncoderLayer(
+            4, 2, 6, 0.0, "gelu", batch_first=True, norm_first=True
+        ),
+        TOKENS,
+    ),
     "Embedding": (nn.Embedding(5, 3), torch_nn.Embedding(5, 3), WORDS),
 }
 
