@@ -14,6 +14,8 @@ from sillar.backends.numpy import (
     parts,
     plan,
     pooling,
+    reductions,
+    scatter,
     special,
     threads,
 )
@@ -34,6 +36,8 @@ class NumpyBackend(Backend):
     sum_pool = staticmethod(pooling.sum_pool)
     sum_unpool = staticmethod(pooling.sum_unpool)
     erf = staticmethod(special.erf)
+    scatter_add = staticmethod(scatter.scatter_add)
+    sum = staticmethod(reductions.sum)
 
     def __init__(self) -> None:
         super().__init__(np)
@@ -51,14 +55,6 @@ class NumpyBackend(Backend):
 
     def random_normal(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
         return _generator(key).standard_normal(shape, dtype=np.dtype(dtype))
-
-    def scatter_add(self, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
-        out = np.zeros(shape, values.dtype)
-        if any(isinstance(part, np.ndarray) for part in index):
-            np.add.at(out, index, values)  # an index may come more than once
-        else:
-            out[index] = values
-        return out
 
     def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
         return np.pad(x, widths, constant_values=value)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
+from sillar.backends.numpy.reductions import sum_into
 from sillar.backends.numpy.source import function
 
 # Primitives that are one function of NumPy with an `out` argument, by name.
@@ -189,8 +190,8 @@ class Writer:
             self._line(place, np.matmul, [*operands, self._place_of(call.output)])
         elif name == "sum":
             axis, keep = call.static.get("axis"), call.static.get("keepdims", False)
-            rest = [f"{axis!r}, None", self._place_of(call.output), repr(keep)]
-            self._line(place, np.add.reduce, [self.text(call.inputs[0]), *rest])
+            rest = [repr(axis), repr(keep), self._place_of(call.output)]
+            self._line(place, sum_into, [self.text(call.inputs[0]), *rest])
         elif name == "pack":
             self._pack(place, call)
         else:
