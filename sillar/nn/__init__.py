@@ -14,14 +14,28 @@ from sillar.nn.activations import (
     Tanh,
 )
 from sillar.nn.attention import Attention
+from sillar.nn.convolutions import Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from sillar.nn.cross_entropy import CrossEntropy, Focal
 from sillar.nn.from_torch import from_torch
-from sillar.nn.images import AvgPool2D, Conv2D, MaxPool2D
+from sillar.nn.images import (
+    AvgPool2D,
+    Conv2D,
+    GlobalAvgPool2D,
+    GlobalMaxPool2D,
+    MaxPool2D,
+)
 from sillar.nn.layer import Layer, is_training, next_rng
 from sillar.nn.layers import Dense, Dropout, Embedding, Flatten, Sequential
 from sillar.nn.losses import MAE, MSE, BinaryCrossEntropy, Hinge, Huber, Loss
-from sillar.nn.normalization import BatchNorm, LayerNorm
+from sillar.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from sillar.nn.positions import LearnedPositions, SinusoidalPositions
+from sillar.nn.series import (
+    AvgPool1D,
+    Conv1D,
+    GlobalAvgPool1D,
+    GlobalMaxPool1D,
+    MaxPool1D,
+)
 from sillar.nn.transformer import TransformerBlock
 
 __all__ = [
@@ -30,17 +44,26 @@ __all__ = [
     "MAE",
     "MSE",
     "Attention",
+    "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
     "BinaryCrossEntropy",
     "Buffer",
+    "Conv1D",
     "Conv2D",
+    "Conv2DTranspose",
     "CrossEntropy",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Embedding",
     "Flatten",
     "Focal",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GroupNorm",
     "Hinge",
     "Huber",
     "Layer",
@@ -48,10 +71,12 @@ __all__ = [
     "LeakyReLU",
     "LearnedPositions",
     "Loss",
+    "MaxPool1D",
     "MaxPool2D",
     "Parameter",
     "Parameters",
     "ReLU",
+    "SeparableConv2D",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -15,11 +15,13 @@ from sillar.errors import ConfigError
 from sillar.nn import (
     activations,
     attention,
+    convolutions,
     images,
     initializers,
     layers,
     normalization,
     positions,
+    series,
     transformer,
 )
 from sillar.nn.layer import Layer
@@ -30,9 +32,15 @@ LAYERS: dict[str, type[Layer]] = {
     for kind in (
         *(layers.Dense, layers.Dropout, layers.Embedding, layers.Flatten),
         *(images.Conv2D, images.MaxPool2D, images.AvgPool2D),
+        *(images.GlobalAvgPool2D, images.GlobalMaxPool2D),
+        *(convolutions.Conv2DTranspose, convolutions.DepthwiseConv2D),
+        *(convolutions.SeparableConv2D, series.Conv1D),
+        *(series.MaxPool1D, series.AvgPool1D),
+        *(series.GlobalAvgPool1D, series.GlobalMaxPool1D),
         *(normalization.BatchNorm, normalization.LayerNorm),
         *(attention.Attention, transformer.TransformerBlock),
         *(positions.LearnedPositions, positions.SinusoidalPositions),
+        normalization.GroupNorm,
         *(activations.ELU, activations.GELU, activations.LeakyReLU),
         *(activations.ReLU, activations.Sigmoid, activations.SiLU),
         *(activations.Softmax, activations.Softplus, activations.Tanh),

@@ -10,11 +10,13 @@ import numpy as np
 from sillar.core.parameter import Parameter
 from sillar.errors import ConfigError, DtypeError
 from sillar.nn.attention import Attention
+from sillar.nn.convolutions import Conv2DTranspose, DepthwiseConv2D
 from sillar.nn.images import Conv2D
 from sillar.nn.layer import Layer
 from sillar.nn.layers import Dense, Embedding, Flatten, Sequential
-from sillar.nn.normalization import BatchNorm, LayerNorm
+from sillar.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from sillar.nn.positions import LearnedPositions
+from sillar.nn.series import Conv1D
 from sillar.nn.transformer import TransformerBlock
 
 Arrays = Mapping[str, Any]
@@ -103,14 +105,18 @@ def _block(layer: Any, given: Arrays) -> dict[str, Any]:
 CONVERTERS: dict[type[Layer], Converter] = {
     Attention: _attention,
     BatchNorm: _same,
+    Conv1D: _turned(2, 1, 0),
     Conv2D: _turned(2, 3, 1, 0),
+    Conv2DTranspose: _turned(2, 3, 1, 0),
     Dense: _turned(1, 0),
+    DepthwiseConv2D: _turned(2, 3, 1, 0),
     Embedding: _same,
+    GroupNorm: _same,
     LayerNorm: _same,
     LearnedPositions: _same,
     TransformerBlock: _block,
 }
-NORMS = (BatchNorm, LayerNorm)  # they leave channels as they are
+NORMS = (BatchNorm, GroupNorm, LayerNorm)  # they leave channels as they are
 COUNT = "num_batches_tracked"  # of a BatchNorm; it has no place here
 
 

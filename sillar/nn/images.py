@@ -9,6 +9,7 @@ import numpy as np
 
 from sillar.backends import Pair, Window
 from sillar.core import ops
+from sillar.core.functional import mean
 from sillar.core.parameter import Buffer, Initializer, Parameter
 from sillar.core.rng import Rng
 from sillar.core.tensor import Tensor
@@ -32,6 +33,47 @@ def pair(owner: str, name: str, value: Any, least: int) -> Pair:
     )
 
 
+def grouped(owner: str, c_in: int, c_out: int, groups: int) -> tuple[int, int, int]:
+    """Return the three numbers if the channels can be cut into so many groups."""
+    at_least(owner, "c_in", c_in, 1)
+    at_least(owner, "c_out", c_out, 1)
+    at_least(owner, "groups", groups, 1)
+    if c_in % groups or c_out % groups:
+        raise ConfigError(
+            f"{owner}: groups must divide c_in and c_out, got {groups} groups for"
+            f" {c_in} and {c_out} channels"
+        )
+    return int(c_in), int(c_out), int(groups)
+
+
+def conv_window(
+    owner: str, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> Window:
+    """Return the window of a convolution; padding "same" is worked out."""
+    size = pair(owner, "kernel", kernel, 1)
+    step = pair(owner, "stride", stride, 1)
+    spread = pair(owner, "dilation", dilation, 1)
+    if isinstance(padding, str):
+        if padding != "same" or step != (1, 1):
+            raise ConfigError(
+                f"{owner}: padding must be integers, or 'same' with stride 1, got"
+                f" {padding!r:.40} with stride {step}"
+            )
+        total = [(k - 1) * d for k, d in zip(size, spread, strict=True)]
+        margins = tuple((t // 2, t - t // 2) for t in total)
+    else:
+        margins = tuple((m, m) for m in pair(owner, "padding", padding, 0))
+    return Window(size, step, (margins[0], margins[1]), spread)
+
+
+def check_images(layer: Layer, x: Tensor, channels: int | str = "channels") -> None:
+    """Raise unless x is images, with so many channels if a number is given."""
+    if x.ndim != 4 or channels not in (x.shape[-1], "channels"):
+        raise ShapeError(
+            f"{layer!r}: expected images (n, height, width, {channels}), got {x.shape}"
+        )
+
+
 class Conv2D(Layer):
     """Cross-correlation: x (n, h, w, c_in) -> (n, h', w', c_out).
 
@@ -53,17 +95,10 @@ class Conv2D(Layer):
         initializer: Initializer = he_normal,
         fixed: Any = False,
     ) -> None:
-        self.c_in = at_least("Conv2D", "c_in", c_in, 1)
-        self.c_out = at_least("Conv2D", "c_out", c_out, 1)
-        self.groups = at_least("Conv2D", "groups", groups, 1)
-        if c_in % groups or c_out % groups:
-            raise ConfigError(
-                f"Conv2D: groups must divide c_in and c_out, got {groups} groups for"
-                f" {c_in} and {c_out} channels"
-            )
+        self.c_in, self.c_out, self.groups = grouped("Conv2D", c_in, c_out, groups)
         self.kernel, self.stride, self.dilation = kernel, stride, dilation
         self.padding, self.initializer = padding, initializer
-        self.window = _conv_window(kernel, stride, padding, dilation)
+        self.window = conv_window("Conv2D", kernel, stride, padding, dilation)
         shape = (*self.window.kernel, c_in // groups, c_out)
         self.fixed = fixed is not False
         self.weight = (
@@ -72,11 +107,7 @@ class Conv2D(Layer):
         self.bias = Parameter((c_out,), zeros) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[-1] != self.c_in:
-            raise ShapeError(
-                f"{self!r}: expected images (n, height, width, {self.c_in}), got"
-                f" {x.shape}"
-            )
+        check_images(self, x, self.c_in)
         y = ops.conv(x, self.weight, window=self.window, groups=self.groups)
         return y if self.bias is None else y + self.bias
 
@@ -103,10 +134,7 @@ class _Pool(Layer):
 
     def padded(self, x: Tensor) -> Tensor:
         """Return x with the margins that `padding` asks for."""
-        if x.ndim != 4:
-            raise ShapeError(
-                f"{self!r}: expected images (n, height, width, channels), got {x.shape}"
-            )
+        check_images(self, x)
         rows, columns = self.margins
         if rows == columns == 0:
             return x
@@ -131,21 +159,30 @@ class AvgPool2D(_Pool):
         return ops.sum_pool(self.padded(x), window=self.window) * scale
 
 
-def _conv_window(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Window:
-    size = pair("Conv2D", "kernel", kernel, 1)
-    step = pair("Conv2D", "stride", stride, 1)
-    spread = pair("Conv2D", "dilation", dilation, 1)
-    if isinstance(padding, str):
-        if padding != "same" or step != (1, 1):
-            raise ConfigError(
-                "Conv2D: padding must be integers, or 'same' with stride 1, got"
-                f" {padding!r:.40} with stride {step}"
-            )
-        total = [(k - 1) * d for k, d in zip(size, spread, strict=True)]
-        margins = tuple((t // 2, t - t // 2) for t in total)
-    else:
-        margins = tuple((m, m) for m in pair("Conv2D", "padding", padding, 0))
-    return Window(size, step, (margins[0], margins[1]), spread)
+class GlobalAvgPool2D(Layer):
+    """The mean of each channel: x (n, h, w, c) -> (n, c)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_images(self, x)
+        return mean(x, (1, 2))
+
+
+class GlobalMaxPool2D(Layer):
+    """The largest value of each channel; equal ones share the gradient.
+
+    x (n, h, w, c) -> (n, c)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_images(self, x)
+        return largest(self, x, (1, 2))
+
+
+def largest(layer: Layer, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return the largest value along `axes`, of which there must be one."""
+    if not all(x.shape[axis] for axis in axes):
+        raise ShapeError(f"{layer!r}: nothing to choose the largest from in {x.shape}")
+    return ops.max_(x, axis=axes)
 
 
 def _fixed(shape: tuple[int, ...], kernels: Any) -> Buffer:

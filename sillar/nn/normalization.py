@@ -1,9 +1,11 @@
-"""Batch and layer normalisation."""
+"""Batch, layer and group normalisation."""
 
 from __future__ import annotations
 
+import math
+
 from sillar.core.functional import mean, variance
-from sillar.core.ops import sqrt
+from sillar.core.ops import reshape, sqrt
 from sillar.core.parameter import Buffer, Parameter
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, ShapeError
@@ -74,6 +76,39 @@ class LayerNorm(Layer):
         _check_last_axis(self, x, self.n)
         centred = x - mean(x, -1, keepdims=True)
         y = centred / sqrt(mean(centred * centred, -1, keepdims=True) + self.eps)
+        return y if self.weight is None else y * self.weight + self.bias
+
+
+class GroupNorm(Layer):
+    """Centre and scale groups of channels of each example (Wu & He 2018).
+
+    The channels, the last axis, are cut into `groups`; mean and variance are over
+    one group and all positions: x (batch, ..., n) -> (batch, ..., n).
+    """
+
+    def __init__(
+        self, groups: int, n: int, *, eps: float = 1e-5, affine: bool = True
+    ) -> None:
+        self.groups = at_least("GroupNorm", "groups", groups, 1)
+        self.n = at_least("GroupNorm", "n", n, 1)
+        if n % groups:
+            raise ConfigError(
+                f"GroupNorm: groups must divide the channels, got {groups} groups for"
+                f" {n} channels"
+            )
+        self.eps = _positive("GroupNorm", eps)
+        self.affine = affine
+        self.weight = Parameter((n,), ones) if affine else None
+        self.bias = Parameter((n,), zeros) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_last_axis(self, x, self.n)
+        places = math.prod(x.shape[1:-1])
+        parts = (x.shape[0], places, self.groups, self.n // self.groups)
+        z = reshape(x, shape=parts)
+        centred = z - mean(z, (1, 3), keepdims=True)
+        spread = mean(centred * centred, (1, 3), keepdims=True)
+        y = reshape(centred / sqrt(spread + self.eps), shape=x.shape)
         return y if self.weight is None else y * self.weight + self.bias
 
 
