@@ -6,6 +6,7 @@ SillarError
 ├── ConfigError        an argument or setting out of its range    (ValueError)
 ├── GradientError      a gradient that cannot be taken            (RuntimeError)
 ├── CompileError       a step that cannot be compiled                (RuntimeError)
+├── NonFiniteError     a NaN or infinity, where one was looked for (FloatingPointError)
 ├── DataError          a data file or table that is broken        (ValueError)
 ├── FormatError        a model file that is damaged or hostile    (ValueError)
 ├── BackendError       an array no installed back end knows       (TypeError)
@@ -48,6 +49,10 @@ class GradientError(SillarError, RuntimeError):
 
 class CompileError(SillarError, RuntimeError):
     """A step that cannot be compiled."""
+
+
+class NonFiniteError(SillarError, FloatingPointError):
+    """A NaN or an infinity, found by `sillar.watch.find_nonfinite`."""
 
 
 class DataError(SillarError, ValueError):

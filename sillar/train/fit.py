@@ -111,11 +111,16 @@ def fit(
 def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Apply one update; return the loss before it and the model's outputs.
 
-    A loss that is not finite moves no buffer, and no weight unless the run accepts it.
+    A loss that is not finite moves no buffer, and no weight unless the run accepts it;
+    a step that raises moves nothing.
     """
     before = run.gradients.copies()
     rng = Rng(run.seed).split("step", run.step)
-    loss, outputs, gradient = run.gradients(x, y, rng)
+    try:
+        loss, outputs, gradient = run.gradients(x, y, rng)
+    except BaseException:
+        run.gradients.put_back(before)
+        raise
     value = loss.item()
     if run.accepts(value):
         run.optimizer.step(gradient)

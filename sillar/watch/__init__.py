@@ -1,5 +1,7 @@
 """Tools to see inside a computation: listeners at the waist, never parts of a layer."""
 
 from sillar.core.listen import Listener
+from sillar.watch.nonfinite import find_nonfinite
+from sillar.watch.replay import replay
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "find_nonfinite", "replay"]
