@@ -29,6 +29,7 @@ from sillar.nn.layers import Dense, Dropout, Embedding, Flatten, Sequential
 from sillar.nn.losses import MAE, MSE, BinaryCrossEntropy, Hinge, Huber, Loss
 from sillar.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from sillar.nn.positions import LearnedPositions, SinusoidalPositions
+from sillar.nn.recurrent import GRU, LSTM, RNN, Recurrent
 from sillar.nn.series import (
     AvgPool1D,
     Conv1D,
@@ -41,8 +42,11 @@ from sillar.nn.transformer import TransformerBlock
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
     "MAE",
     "MSE",
+    "RNN",
     "Attention",
     "AvgPool1D",
     "AvgPool2D",
@@ -76,6 +80,7 @@ __all__ = [
     "Parameter",
     "Parameters",
     "ReLU",
+    "Recurrent",
     "SeparableConv2D",
     "Sequential",
     "SiLU",

@@ -21,6 +21,7 @@ from sillar.nn import (
     layers,
     normalization,
     positions,
+    recurrent,
     series,
     transformer,
 )
@@ -41,13 +42,17 @@ LAYERS: dict[str, type[Layer]] = {
         *(attention.Attention, transformer.TransformerBlock),
         *(positions.LearnedPositions, positions.SinusoidalPositions),
         normalization.GroupNorm,
+        *(recurrent.GRU, recurrent.LSTM, recurrent.RNN),
         *(activations.ELU, activations.GELU, activations.LeakyReLU),
         *(activations.ReLU, activations.Sigmoid, activations.SiLU),
         *(activations.Softmax, activations.Softplus, activations.Tanh),
     )
 }
 FLAGS = frozenset(
-    ("bias", "affine", "approximate", "fixed", "causal", "rotary", "tied")
+    (
+        *("bias", "affine", "approximate", "fixed", "causal", "rotary", "tied"),
+        *("bidirectional", "last"),
+    )
 )
 INITIALIZERS = {
     function.__name__: function

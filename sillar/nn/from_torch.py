@@ -16,6 +16,7 @@ from sillar.nn.layer import Layer
 from sillar.nn.layers import Dense, Embedding, Flatten, Sequential
 from sillar.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from sillar.nn.positions import LearnedPositions
+from sillar.nn.recurrent import Recurrent
 from sillar.nn.series import Conv1D
 from sillar.nn.transformer import TransformerBlock
 
@@ -101,6 +102,11 @@ def _block(layer: Any, given: Arrays) -> dict[str, Any]:
     return found
 
 
+def _transposed(layer: Layer, given: Arrays) -> dict[str, Any]:
+    """Return the layer's own arrays, whose names are equal in PyTorch, transposed."""
+    return {name: array.T for name, array in _same(layer, given).items()}
+
+
 # layer type: (layer, arrays by the names in its PyTorch module) -> arrays by its own
 CONVERTERS: dict[type[Layer], Converter] = {
     Attention: _attention,
@@ -115,6 +121,7 @@ CONVERTERS: dict[type[Layer], Converter] = {
     LayerNorm: _same,
     LearnedPositions: _same,
     TransformerBlock: _block,
+    Recurrent: _transposed,
 }
 NORMS = (BatchNorm, GroupNorm, LayerNorm)  # they leave channels as they are
 COUNT = "num_batches_tracked"  # of a BatchNorm; it has no place here

@@ -23,7 +23,6 @@ WORDS = np.array([[0, 2, 2], [4, 0, 1], [3, 3, 3]])
 
 SEEN = np.array([[True, True, False], [True, False, False]])
 NOTHING = np.array([[True, False, True], [False, False, False]])
-
 # name: layer, inputs; the first axis of the inputs is the batch
 CASES = {
     "Dense": (nn.Dense(3, 2), [normal(4, 3)]),
@@ -153,6 +152,30 @@ CASES = {
     "BatchNorm-plain": (nn.BatchNorm(3, eps=0.1, affine=False), [normal(5, 3)]),
     "LayerNorm": (nn.LayerNorm(4), [normal(3, 4)]),
     "LayerNorm-plain": (nn.LayerNorm(4, eps=0.1, affine=False), [normal(2, 3, 4)]),
+    "RNN": (nn.RNN(3, 2), [normal(2, 4, 3)]),
+    "RNN-all": (
+        nn.RNN(2, 3, layers=2, bidirectional=True, dropout=0.4, nonlinearity="relu"),
+        [normal(2, 3, 2), normal(2, 1, 4, 3), SEEN],
+    ),
+    "LSTM": (nn.LSTM(3, 2), [normal(2, 4, 3)]),
+    "LSTM-one-step": (nn.LSTM(2, 1, bidirectional=True), [normal(2, 1, 2)]),
+    "LSTM-all": (
+        nn.LSTM(2, 3, layers=2, bidirectional=True, dropout=0.4),
+        [normal(2, 3, 2), normal(2, 2, 4, 3), SEEN],
+    ),
+    "LSTM-last": (
+        nn.LSTM(2, 3, layers=2, bias=False, last=True),
+        [normal(2, 3, 2), SEEN],
+    ),
+    "GRU": (nn.GRU(3, 2), [normal(2, 4, 3)]),
+    "GRU-all": (
+        nn.GRU(2, 3, layers=2, bidirectional=True, dropout=0.4),
+        [normal(2, 3, 2), normal(2, 1, 4, 3), SEEN],
+    ),
+    "GRU-last": (
+        nn.GRU(2, 3, bidirectional=True, bias=False, last=True),
+        [normal(2, 3, 2), normal(2, 1, 2, 3)],
+    ),
     "ELU": (nn.ELU(), [apart(3, 4)]),
     "ELU-alpha": (nn.ELU(0.5), [apart(3, 4)]),
     "GELU": (nn.GELU(), [normal(3, 4)]),

@@ -118,7 +118,9 @@ def test_each_layer_alone(layer, theirs, x):
     assert_agree(layer, theirs, x, moved=x is SERIES or x is IMAGES)
 
 
-ELSEWHERE = {}  # layer type: the file of tests that holds it against PyTorch's
+ELSEWHERE = {
+    nn.Recurrent: "test_recurrent.py"
+}  # layer type: the file of tests that holds it against PyTorch's
 
 
 def test_every_layer_with_weights_is_in_the_table_and_here():

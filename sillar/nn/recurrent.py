@@ -1,0 +1,281 @@
+"""Recurrent networks: one base that owns the loops, and cells that name a step."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from sillar.backends import backend_of
+from sillar.core.functional import stack
+from sillar.core.ops import concat, relu, sigmoid, tanh, where
+from sillar.core.parameter import Initializer, Parameter
+from sillar.core.rng import Rng
+from sillar.core.tape import lift
+from sillar.core.tensor import Tensor, wrap
+from sillar.errors import ConfigError, ShapeError
+from sillar.nn.layer import Layer
+from sillar.nn.layers import at_least, dropout, probability
+
+State = tuple[Tensor, ...]
+MOST_LAYERS = 1000  # a description from a file must not keep us busy for long
+
+
+class Recurrent(Layer):
+    """A network over time: x (batch, time, n_in) -> (batch, time, directions * hidden).
+
+    With `last` the output is (batch, directions * hidden), what each direction ends
+    with. After x may follow a first state (batch, states, layers * directions, hidden),
+    zeros if absent, and a mask (batch, time) of truths: where it is False, the state
+    stands still and the output is zero. `unroll` returns the last state as well.
+    Between layers, elements are dropped with probability `dropout` in training.
+
+    A subclass defines `cell`, and how many `gates` and `states` that cell has. The
+    weights of layer k are weight_ih_lk (n_in, gates * hidden), weight_hh_lk (hidden,
+    gates * hidden), bias_ih_lk and bias_hh_lk, and the same with _reverse for the
+    direction from the last step to the first. All are drawn from U(-a, a) with
+    a = 1 / sqrt(hidden).
+    """
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        *,
+        layers: int = 1,
+        bidirectional: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        last: bool = False,
+    ) -> None:
+        owner = type(self).__name__
+        self.n_in = at_least(owner, "n_in", n_in, 1)
+        self.n_hidden = at_least(owner, "n_hidden", n_hidden, 1)
+        self.layers = at_least(owner, "layers", layers, 1)
+        if layers > MOST_LAYERS:
+            raise ConfigError(
+                f"{owner}: layers must be at most {MOST_LAYERS}, got {layers}"
+            )
+        self.bidirectional, self.bias, self.last = bidirectional, bias, last
+        self.dropout = probability(owner, "dropout", dropout)
+        self.names = [
+            f"l{k}{direction}"
+            for k in range(layers)
+            for direction in ("", "_reverse")[: 1 + bidirectional]
+        ]
+        width, draw = self.gates * n_hidden, _uniform(1 / math.sqrt(n_hidden))
+        for name in self.names:
+            inputs = n_in if name[:2] == "l0" else n_hidden * (1 + bidirectional)
+            shapes = {"weight_ih": (inputs, width), "weight_hh": (n_hidden, width)}
+            if bias:
+                shapes |= {"bias_ih": (width,), "bias_hh": (width,)}
+            for kind, shape in shapes.items():
+                setattr(self, f"{kind}_{name}", Parameter(shape, draw))
+
+    @abstractmethod
+    def cell(
+        self, a: Sequence[Tensor], b: Sequence[Tensor], state: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """Return the state after one step; the first of its tensors is the output h.
+
+        For each gate, `a` holds W_ih x + b_ih and `b` holds W_hh h + b_hh. They and the
+        state's tensors are (hidden, batch).
+        """
+
+    def forward(self, x: Tensor, *more: Tensor) -> Tensor:
+        mask = more[-1] if more and _is_mask(more[-1]) else None
+        states = more if mask is None else more[:-1]
+        if len(states) > 1:
+            raise ShapeError(
+                f"{self!r}: expected (x), (x, state), and after them a mask of truths,"
+                f" got a third input {states[-1].dtype} {states[-1].shape}"
+            )
+        outputs, ends = self._unroll(x, states[0] if states else None, mask)
+        if self.last:
+            directions = 1 + self.bidirectional
+            return concat(*(state[0] for state in ends[-directions:])).T
+        return outputs.transpose(2, 0, 1)
+
+    def unroll(
+        self, x: Any, state: Any = None, mask: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs at all steps and the last state.
+
+        The state is (batch, states, layers * directions, hidden), as a later call takes
+        it. Inside a layer that trains, dropout is on.
+        """
+        given = (None if v is None else lift(v) for v in (state, mask))
+        outputs, ends = self._unroll(lift(x), *given)
+        rows = [stack([state[i] for state in ends]) for i in range(self.states)]
+        return outputs.transpose(2, 0, 1), stack(rows).transpose(3, 0, 1, 2)
+
+    def _unroll(
+        self, x: Tensor, state: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, list[State]]:
+        """Return outputs (time, features, batch), and each sweep's last state."""
+        self._check(x, state, mask)
+        sequence = x.transpose(1, 2, 0)
+        kept = None if mask is None else mask.T.reshape(x.shape[1], 1, x.shape[0])
+        ends: list[State] = []
+        for k in range(self.layers):
+            if k:
+                sequence = dropout(sequence, self.dropout)
+            outputs = []
+            for name in self.names:
+                if name.partition("_")[0] == f"l{k}":
+                    first = self._first(x, state, len(ends))
+                    output, end = self._sweep(name, sequence, first, kept)
+                    outputs.append(output)
+                    ends.append(end)
+            sequence = concat(*outputs, axis=1) if len(outputs) > 1 else outputs[0]
+        return sequence, ends
+
+    def _sweep(
+        self, name: str, xs: Tensor, state: State, mask: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Return one direction's outputs (time, hidden, batch) and its last state."""
+        order = slice(None, None, -1 if name.endswith("_reverse") else 1)
+        steps, kept = _steps(xs), None if mask is None else _steps(mask)
+        outputs = []
+        for t in range(len(steps))[order]:
+            a = self._affine("ih", name, steps[t])
+            new = self.cell(a, self._affine("hh", name, state[0]), state)
+            if kept is None:
+                state = tuple(new)
+                outputs.append(state[0])
+            else:
+                pairs = zip(new, state, strict=True)
+                state = tuple(where(kept[t], after, before) for after, before in pairs)
+                outputs.append(where(kept[t], state[0], 0.0))
+        return stack(outputs[order]), state
+
+    def _affine(self, kind: str, name: str, x: Tensor) -> list[Tensor]:
+        """Return W x + b, cut into gates, for x (features, batch)."""
+        y = getattr(self, f"weight_{kind}_{name}").T @ x
+        if self.bias:
+            bias = getattr(self, f"bias_{kind}_{name}")
+            y = y + bias.reshape(bias.size, 1)
+        n = self.n_hidden
+        return [y[i * n : (i + 1) * n] for i in range(self.gates)]
+
+    def _first(self, x: Tensor, state: Tensor | None, sweep: int) -> State:
+        """Return the state that a sweep begins with."""
+        if state is not None:
+            return tuple(state[:, i, sweep].T for i in range(self.states))
+        weight = getattr(self, f"weight_hh_{self.names[0]}").data
+        shape = (self.n_hidden, x.shape[0])
+        zero = wrap(backend_of(weight).zeros(shape, dtype=weight.dtype))
+        return (zero,) * self.states
+
+    def _check(self, x: Tensor, state: Tensor | None, mask: Tensor | None) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.n_in or x.shape[1] == 0:
+            raise ShapeError(
+                f"{self!r}: expected input (batch, time, {self.n_in}) with at least one"
+                f" step, got {x.shape}"
+            )
+        expected = (x.shape[0], self.states, len(self.names), self.n_hidden)
+        if state is not None and state.shape != expected:
+            raise ShapeError(
+                f"{self!r}: expected a state (batch, states, layers * directions,"
+                f" hidden) of shape {expected}, got {state.shape}"
+            )
+        if mask is not None and (mask.shape != x.shape[:2] or not _is_mask(mask)):
+            raise ShapeError(
+                f"{self!r}: expected a mask of booleans {x.shape[:2]}, (batch, time),"
+                f" got {mask.dtype} {mask.shape}"
+            )
+
+
+class RNN(Recurrent):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it (Elman 1990)."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        *,
+        layers: int = 1,
+        bidirectional: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        last: bool = False,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ConfigError(
+                f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r:.40}"
+            )
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            n_in,
+            n_hidden,
+            layers=layers,
+            bidirectional=bidirectional,
+            bias=bias,
+            dropout=dropout,
+            last=last,
+        )
+
+    def cell(
+        self, a: Sequence[Tensor], b: Sequence[Tensor], state: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        z = a[0] + b[0]
+        return [tanh(z) if self.nonlinearity == "tanh" else relu(z)]
+
+
+class LSTM(Recurrent):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997) with forget gates.
+
+    With a + b = W_ih x + b_ih + W_hh h + b_hh, gates in the order i, f, g, o:
+    i, f, o = sigmoid(a + b); g = tanh(a + b); c' = f c + i g; h' = o tanh(c')
+    (Gers et al. 2000). The state is h and c.
+    """
+
+    gates, states = 4, 2
+
+    def cell(
+        self, a: Sequence[Tensor], b: Sequence[Tensor], state: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        i, f, g, o = (x + h for x, h in zip(a, b, strict=True))
+        c = sigmoid(f) * state[1] + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c), c
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit (Cho et al. 2014), its reset after the product.
+
+    With a = W_ih x + b_ih and b = W_hh h + b_hh, gates in the order r, z, n:
+    r, z = sigmoid(a + b); n = tanh(a + r b); h' = (1 - z) n + z h.
+    """
+
+    gates = 3
+
+    def cell(
+        self, a: Sequence[Tensor], b: Sequence[Tensor], state: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        r, z = sigmoid(a[0] + b[0]), sigmoid(a[1] + b[1])
+        n = tanh(a[2] + r * b[2])
+        return [n + z * (state[0] - n)]
+
+
+def _steps(xs: Tensor) -> list[Tensor]:
+    """Return xs[0], xs[1], ..., cut in halves so that gradients are added in few."""
+    n = xs.shape[0]
+    if n == 1:
+        return [xs.reshape(xs.shape[1:])]
+    return _steps(xs[: n // 2]) + _steps(xs[n // 2 :])
+
+
+def _is_mask(x: Tensor) -> bool:
+    return str(x.dtype).endswith("bool")
+
+
+def _uniform(limit: float) -> Initializer:
+    def draw(rng: Rng, shape: tuple[int, ...], dtype: Any) -> Any:
+        return rng.uniform(shape, dtype, -limit, limit)
+
+    return draw
