@@ -2,7 +2,16 @@
 
 from sillar.core.listen import Listener
 from sillar.watch.draw import Drawing, draw
+from sillar.watch.log import diff_logs, log_nodes
 from sillar.watch.nonfinite import find_nonfinite
 from sillar.watch.replay import replay
 
-__all__ = ["Drawing", "Listener", "draw", "find_nonfinite", "replay"]
+__all__ = [
+    "Drawing",
+    "Listener",
+    "diff_logs",
+    "draw",
+    "find_nonfinite",
+    "log_nodes",
+    "replay",
+]
