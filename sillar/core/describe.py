@@ -51,9 +51,9 @@ def label(thing: Any) -> str:
     for argument, spec in signature(type(thing)).items():
         value = given[argument]
         text = _text(value)
-        if spec.default is spec.empty:
+        if spec.kind is not spec.KEYWORD_ONLY and spec.default is spec.empty:
             parts.append(text)
-        elif text != _text(spec.default):
+        elif spec.default is spec.empty or text != _text(spec.default):
             parts.append(f"{argument}={text}")
     return f"{name}({', '.join(parts)})"
 

@@ -37,11 +37,12 @@ from sillar.nn.series import (
     GlobalMaxPool1D,
     MaxPool1D,
 )
-from sillar.nn.transformer import TransformerBlock
+from sillar.nn.transformer import GPT, TransformerBlock
 
 __all__ = [
     "ELU",
     "GELU",
+    "GPT",
     "GRU",
     "LSTM",
     "MAE",

@@ -39,7 +39,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(series.MaxPool1D, series.AvgPool1D),
         *(series.GlobalAvgPool1D, series.GlobalMaxPool1D),
         *(normalization.BatchNorm, normalization.LayerNorm),
-        *(attention.Attention, transformer.TransformerBlock),
+        *(attention.Attention, transformer.TransformerBlock, transformer.GPT),
         *(positions.LearnedPositions, positions.SinusoidalPositions),
         normalization.GroupNorm,
         *(recurrent.GRU, recurrent.LSTM, recurrent.RNN),

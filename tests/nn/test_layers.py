@@ -65,6 +65,11 @@ MISTAKES = {
         normal(2, 3),
         r"\(batch, tokens, 4\), got \(2, 3\)",
     ),
+    "GPT": (
+        nn.GPT(5, 2, blocks=1, heads=1, context=2),
+        np.array([[1, 2, 3]]),
+        r"n at most 2, got \(1, 3\)",
+    ),
     "LearnedPositions": (
         nn.LearnedPositions(2, 4),
         normal(1, 3, 4),
@@ -166,6 +171,14 @@ def test_every_layer_refuses_a_wrong_shape_or_takes_any():
         (lambda: nn.Attention(3, 1, rotary=True), "must be even, got 3"),
         (lambda: nn.Attention(4, 2, dropout=1), r"dropout must be in \[0, 1\), got 1"),
         (lambda: nn.TransformerBlock(4, 2, hidden=0), "hidden must be an integer >= 1"),
+        (
+            lambda: nn.GPT(5, 4, blocks=0, heads=2, context=3),
+            "GPT: blocks must be an integer >= 1",
+        ),
+        (
+            lambda: nn.GPT(5, 4, blocks=10**12, heads=2, context=3),
+            "GPT: blocks must be at most 1000",
+        ),
         (lambda: nn.SinusoidalPositions(3), "width must be even, got 3"),
         (lambda: nn.MaxPool2D(2, padding=2), "at most half the window"),
         (lambda: nn.MaxPool1D(2, padding=2), "at most half the window 2"),
