@@ -17,22 +17,15 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
+from sillar.backends.numpy import chain
+from sillar.backends.numpy.chain import ELEMENTWISE
 from sillar.backends.numpy.reductions import sum_into
 from sillar.backends.numpy.source import function
 
-# Primitives that are one function of NumPy with an `out` argument, by name.
-ELEMENTWISE = {
-    name: getattr(np, name)
-    for name in (
-        *("add", "subtract", "multiply", "divide", "negative", "exp", "expm1", "log"),
-        *("log1p", "sqrt", "sin", "cos", "tanh", "sign", "maximum", "minimum"),
-        *("absolute", "greater", "greater_equal", "less", "less_equal", "equal"),
-    )
-}
 # Primitives whose result may share its first operand's memory.
-VIEWS = frozenset(
-    ("reshape", "transpose", "broadcast_to", "getitem", "astype", "einsum")
-)
+VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem", "einsum"))
+# Kernels of ours that take an `out` argument, by the primitive's name.
+INTO: dict[str, Callable[..., Array]] = {}
 PAGE = 64  # bytes: buffers start where a vector register's load does
 
 
@@ -133,8 +126,13 @@ class Writer:
         more: Any = (),
     ) -> Callable[..., Any]:
         """Return the function of the given values that does all calls: its outputs."""
-        for place, call in enumerate(self.calls):
-            self._write(place, call)
+        place = 0
+        for length in chain.lengths(self.calls, self.kinds):
+            if length == 1:
+                self._write(place, self.calls[place])
+            else:
+                self._write_chain(place, place + length)
+            place += length
         results = [self._result(i, reuse) for i in outputs]
         self.lines.append(f"return ({''.join(f'{text}, ' for text in results)})")
         return function([*more, *(f"v{i}" for i in given)], self.lines, self.names)
@@ -165,7 +163,7 @@ class Writer:
                 kept = i in self.home or i in self.boxes
                 if maker is None or kept or dtype != vector.dtype:
                     continue
-                if maker.primitive.name in (*ELEMENTWISE, "matmul", "sum", "relu"):
+                if maker.primitive.name in (*ELEMENTWISE, "matmul", "sum"):
                     self.home[i] = part
 
     def _vector(self, i: int) -> Any:
@@ -179,21 +177,23 @@ class Writer:
         name = "effect" if call.primitive is None else call.primitive.name
         if name in VIEWS:
             self._view(place, call)
-        elif name in ELEMENTWISE or name == "relu":
+        elif name in ELEMENTWISE:
             operands = [self.text(i) for i in call.inputs]
-            if name == "relu":
-                name, operands = "maximum", [*operands, "0"]
-            out = self._place_of(call.output, self._spare(place, call))
+            out = self.place_of(call.output, self.spare(place, call))
             self._line(place, ELEMENTWISE[name], [*operands, f"out={out}"])
         elif name == "matmul":
             operands = [self.text(i) for i in call.inputs]
-            self._line(place, np.matmul, [*operands, self._place_of(call.output)])
+            self._line(place, np.matmul, [*operands, self.place_of(call.output)])
         elif name == "sum":
             axis, keep = call.static.get("axis"), call.static.get("keepdims", False)
-            rest = [repr(axis), repr(keep), self._place_of(call.output)]
+            rest = [repr(axis), repr(keep), self.place_of(call.output)]
             self._line(place, sum_into, [self.text(call.inputs[0]), *rest])
         elif name == "pack":
             self._pack(place, call)
+        elif name in INTO:
+            operands = [self.text(i) for i in call.inputs]
+            kernel = partial(INTO[name], **call.static)
+            self._line(place, kernel, [*operands, f"out={self.place_of(call.output)}"])
         else:
             self._kernel(place, call)
         if call.output in self.boxes:
@@ -225,18 +225,17 @@ class Writer:
         source, name = self.home.get(call.inputs[0]), call.primitive.name
         if source is None or len(call.inputs) > 1:
             return self._kernel(place, call)
-        if name == "astype" or name == "einsum":
+        if name == "einsum":
             view = None
         else:
             view = call.primitive.forward(self.backend, source, **call.static)
         if view is not None and np.may_share_memory(view, source):
             self.home[call.output] = view
-        elif name in ("astype", "reshape"):
-            shape = source.shape
-            out = self._place_of(call.output)
-            self.names[f"c{call.output}w"] = self.home[call.output].reshape(shape)
-            operands = [f"{out}w", self.text(call.inputs[0]), "'unsafe'"]
-            self._line(place, np.copyto, operands)
+        elif name == "reshape":  # of an array that is not in order: a copy
+            out = self.place_of(call.output)
+            named = f"{out}w"
+            self.names[named] = self.home[call.output].reshape(source.shape)
+            self._line(place, np.copyto, [named, self.text(call.inputs[0])])
         else:
             self._kernel(place, call)
         return None
@@ -250,6 +249,19 @@ class Writer:
             return self._line(place, call.effect, operands)
         run = partial(call.primitive.forward, self.backend, **call.static)
         return self._line(place, run, operands, f"v{call.output} = ")
+
+    def _write_chain(self, first: int, stop: int) -> None:
+        """Write the calls from `first` to `stop` as a loop over blocks of rows."""
+        shape = self.kinds[self.calls[first].output][0]
+        loop = chain.Loop(self, first, stop, shape)
+        for place in range(first, stop):
+            loop.add(place, self.calls[place])
+        self.lines += loop.lines()
+        self.made -= loop.inside.keys()  # they have no names to forget
+        for place in range(first, stop):  # not before: every block needs its operands
+            if self.calls[place].output in self.boxes:
+                self._into_its_box(self.calls[place].output)
+            self._release(place)
 
     def _into_its_box(self, i: int) -> None:
         box, home = self.boxes[i], self.home.get(i)
@@ -275,7 +287,7 @@ class Writer:
             operands = f"c{call.output}p{k}, {self.text(i)}, 'same_kind'"
             self.lines.append(f"copyto({operands})")
 
-    def _place_of(self, i: int, spare: int | None = None) -> str:
+    def place_of(self, i: int, spare: int | None = None) -> str:
         """Give a value a place, that of `spare` if there is one; return its name."""
         if i in self.boxes:
             self.home[i] = self.boxes[i]
@@ -291,7 +303,7 @@ class Writer:
                 self.owned.add(i)
         return self.text(i)
 
-    def _spare(self, place: int, call: Any) -> int | None:
+    def spare(self, place: int, call: Any) -> int | None:
         """Return an operand whose memory the result of an elementwise call may take."""
         kind = self.kinds[call.output]
         for i in call.inputs:
