@@ -129,6 +129,27 @@ class Backend(ABC):
     def sum_unpool(self, g: Array, size: Pair, window: Window) -> Array:
         """Add `g` to every cell of its window, in an image of `size` (h, w)."""
 
+    def cross_entropy(self, x: Array, labels: Array) -> Array:
+        """Return log(sum(exp(x))) - x[label] of logits (..., c) and labels (...)."""
+        z, hits = self._logits(x), self._one_hot(x, labels)
+        picked = self.sum(self.where(hits, z, self.zeros_like(z)), axis=-1)
+        return self.log(self.sum(self.exp(z), axis=-1)) - picked
+
+    def cross_entropy_input(self, g: Array, x: Array, labels: Array) -> Array:
+        """Return g (softmax(x) - one_hot(labels)); g is (...) or a number."""
+        e, hits = self.exp(self._logits(x)), self._one_hot(x, labels)
+        slopes = e / self.sum(e, axis=-1, keepdims=True) - self.astype(hits, x.dtype)
+        return slopes * (g if isinstance(g, float) else self.expand_dims(g, axis=-1))
+
+    def _logits(self, x: Array) -> Array:
+        """Return x less its largest value along the last axis."""
+        peak = self.max(x, axis=-1, keepdims=True)
+        return x - self.where(self.isfinite(peak), peak, self.zeros_like(peak))
+
+    def _one_hot(self, x: Array, labels: Array) -> Array:
+        classes = self.arange(x.shape[-1], dtype=labels.dtype)
+        return self.equal(self.expand_dims(labels, axis=-1), classes)
+
 
 _BY_TYPE: dict[type, Backend] = {}
 _BACKENDS: dict[str, Backend] = {}

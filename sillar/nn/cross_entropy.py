@@ -11,6 +11,8 @@ import numpy as np
 from sillar.core.functional import log_softmax, one_hot, softmax
 from sillar.core.ops import (
     astype,
+    cross_entropy,
+    cross_entropy_input,
     equal,
     exp,
     expm1,
@@ -54,11 +56,15 @@ class CrossEntropy(Loss):
         super().__init__(reduction=reduction)
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if self._is_plain(prediction, target):
+            return cross_entropy(prediction, target)
         shares = self._shares(prediction, target)
         log_p = where(equal(shares, 0), 0.0, log_softmax(prediction))  # 0 * -inf is nan
         return -(shares * log_p).sum(axis=-1)
 
     def slopes(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if self._is_plain(prediction, target):
+            return cross_entropy_input(1.0, prediction, target)
         shares = self._shares(prediction, target)
         return softmax(prediction) * shares.sum(axis=-1, keepdims=True) - shares
 
@@ -68,6 +74,14 @@ class CrossEntropy(Loss):
             return max(1, prediction.size // prediction.shape[-1])
         total = self._weighted(prediction, target).sum()
         return maximum(total, float(np.finfo(str(total.dtype)).tiny))
+
+    def _is_plain(self, prediction: Tensor, target: Tensor) -> bool:
+        """Say whether each target is one label, of which all count the same."""
+        weighted = self.weights is not None or self.ignore_index is not None
+        if weighted or self.label_smoothing or target.shape == prediction.shape:
+            return False
+        check_labels("CrossEntropy", prediction, target, None)
+        return True
 
     def _shares(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return how much each class counts for each target, smoothed and weighted."""

@@ -72,6 +72,8 @@ WINDOW = Window((3, 2), (2, 1), ((1, 0), (1, 1)), (1, 2))
 POOL = Window((2, 2), (1, 2))
 MASK = np.array([[True, False, True], [False, True, True]])
 ROWS = np.array([2, 0, 2])  # 2 comes twice
+LABELS = np.array([2, 0, 2, 1])
+LABELS2 = np.array([[4, 0], [2, 4]])
 
 # primitive, tensor arguments, static parameters
 OTHERS = {
@@ -151,6 +153,26 @@ OTHERS = {
     "logsumexp-first": (ops.logsumexp, [normal(2, 3)], {"axis": 0, "keepdims": True}),
     "logsumexp-one": (ops.logsumexp, [normal(2, 1)], {"axis": 1}),
     "logsumexp-empty": (ops.logsumexp, [normal(0, 3)], {"axis": 1}),
+    "cross_entropy": (ops.cross_entropy, [normal(4, 3), LABELS], {}),
+    "cross_entropy-more-axes": (ops.cross_entropy, [normal(2, 2, 5), LABELS2], {}),
+    "cross_entropy-wide": (ops.cross_entropy, [normal(4, 60), LABELS], {}),
+    "cross_entropy-one": (ops.cross_entropy, [normal(4, 1), LABELS * 0], {}),
+    "cross_entropy-empty": (ops.cross_entropy, [normal(0, 3), LABELS[:0]], {}),
+    "cross_entropy_input": (
+        ops.cross_entropy_input,
+        [normal(4), normal(4, 3), LABELS],
+        {},
+    ),
+    "cross_entropy_input-weak": (
+        ops.cross_entropy_input,
+        [0.5, normal(2, 2, 5), LABELS2],
+        {},
+    ),
+    "cross_entropy_input-empty": (
+        ops.cross_entropy_input,
+        [normal(0), normal(0, 3), LABELS[:0]],
+        {},
+    ),
     "cumsum": (ops.cumsum, [normal(2, 3)], {"axis": 1}),
     "cumsum-first": (ops.cumsum, [normal(2, 3)], {}),
     "cumsum-from-end": (ops.cumsum, [normal(2, 3, 2)], {"axis": -2}),

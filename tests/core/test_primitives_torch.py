@@ -55,6 +55,15 @@ def scatter_add(values, rows, *, template, shape):
     return torch.zeros(shape, dtype=values.dtype).index_put((rows,), values, True)
 
 
+def cross_entropy(x, labels):
+    return torch_nn.cross_entropy(x.movedim(-1, 1), labels, reduction="none")
+
+
+def cross_entropy_input(g, x, labels):
+    slopes = x.softmax(-1) - torch_nn.one_hot(labels, x.shape[-1])
+    return slopes * (g if isinstance(g, float) else g[..., None])
+
+
 def sum_pool(x, *, window):
     y = torch_nn.avg_pool2d(first(x), window.kernel, window.stride)
     return last(y) * window.kernel[0] * window.kernel[1]
@@ -105,6 +114,8 @@ TORCH = {
         axes_of(x, axis), keepdims
     ),
     ops.logsumexp: lambda x, *, axis=-1, keepdims=False: x.logsumexp(axis, keepdims),
+    ops.cross_entropy: cross_entropy,
+    ops.cross_entropy_input: cross_entropy_input,
     ops.cumsum: lambda x, *, axis=0: x.cumsum(axis),
     ops.matmul: torch.matmul,
     ops.einsum_: lambda *xs, subscripts: torch.einsum(subscripts, *xs),

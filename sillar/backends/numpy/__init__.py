@@ -16,6 +16,7 @@ from sillar.backends.numpy import (
     pooling,
     reductions,
     scatter,
+    softmax,
     special,
     threads,
 )
@@ -35,6 +36,8 @@ class NumpyBackend(Backend):
     max_unpool = staticmethod(pooling.max_unpool)
     sum_pool = staticmethod(pooling.sum_pool)
     sum_unpool = staticmethod(pooling.sum_unpool)
+    cross_entropy = staticmethod(softmax.cross_entropy)
+    cross_entropy_input = staticmethod(softmax.cross_entropy_input)
     erf = staticmethod(special.erf)
     scatter_add = staticmethod(scatter.scatter_add)
     sum = staticmethod(reductions.sum)

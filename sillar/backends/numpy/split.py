@@ -212,6 +212,16 @@ def _images(given: Given) -> Split | None:
     return Split(next(iter(states)), [0] * len(given.states))
 
 
+def _examples(given: Given) -> Split | None:
+    """Cut every operand along an axis that all of them have."""
+    states = {s for s in given.states if s}
+    cut = next(iter(states))
+    rank = min(len(shape) for shape in given.shapes if shape)
+    if len(states) != 1 or not isinstance(cut, Cut) or cut.axis >= rank:
+        return None
+    return Split(cut, [cut.axis if shape else None for shape in given.shapes])
+
+
 def _conv(given: Given) -> Split | None:
     first, weight = given.states
     if isinstance(first, Cut) and first.axis == 0 and weight is None:
@@ -301,6 +311,7 @@ RULES: dict[str, Rule] = {
     "einsum": _einsum,
     **dict.fromkeys(("conv", "conv_input"), _conv),
     "conv_weight": _conv_weight,
+    **dict.fromkeys(("cross_entropy", "cross_entropy_input"), _examples),
     **dict.fromkeys(
         ("max_pool", "max_pool_at", "max_unpool", "sum_pool", "sum_unpool"), _images
     ),

@@ -1,5 +1,6 @@
 """Every primitive of the waist, by name."""
 
+from sillar.core.ops.cross_entropy import cross_entropy, cross_entropy_input
 from sillar.core.ops.elementwise import (
     absolute,
     add,
@@ -68,6 +69,8 @@ __all__ = [
     "conv_input",
     "conv_weight",
     "cos",
+    "cross_entropy",
+    "cross_entropy_input",
     "cumsum",
     "divide",
     "einsum",
