@@ -39,6 +39,11 @@ class Part:
         """Return the sublayers."""
         return [item for item in self.items if isinstance(item, Part)]
 
+    @property
+    def holds_layers(self) -> bool:
+        """Say whether there are more sublayers than operations of its own."""
+        return len(self.parts) * 2 > len(self.items)
+
 
 def tree_of(graph: Graph) -> dict[Path, Part]:
     """Return a part for each layer by its path; () is the whole."""
@@ -62,8 +67,8 @@ def tree_of(graph: Graph) -> dict[Path, Part]:
 def fold(graph: Graph, limit: int, unfold: Sequence[Path] = ()) -> list[Box]:
     """Return at most `limit` boxes, and more where layers are to be unfolded.
 
-    Layers are opened level by level while all of them fit. The last level may be
-    opened in part: its repeated layers, or else stretches of them, are one box.
+    Layers that hold layers are opened level by level while all of them fit. The last
+    level may be opened in part: repeated layers, or else stretches, are one box then.
     """
     tree = tree_of(graph)
     opened, rooms = _opened(tree, limit)
@@ -87,16 +92,17 @@ def _opened(tree: dict[Path, Part], limit: int) -> tuple[set[Path], dict[Path, i
         opened |= level
     rooms = {(): limit - _size(tree, opened - {()})}
     share = (limit - _size(tree, opened)) // max(1, len(level)) + 1
-    if level and share >= ROOM:
-        opened |= level
-        rooms |= dict.fromkeys(level, share)
+    if share >= ROOM:
+        lists = {p for p in level if len(tree[p].parts) == len(tree[p].items)}
+        opened |= lists
+        rooms |= dict.fromkeys(lists, share)
     return opened, rooms
 
 
 def _closed(tree: dict[Path, Part], opened: set[Path]) -> set[Path]:
-    """Return the highest closed layers that have layers inside."""
+    """Return the highest closed layers that are there to hold layers."""
     below = [part for path in opened for part in tree[path].parts]
-    found = {part.path for part in below if part.parts and part.path not in opened}
+    found = {part.path for part in below if part.holds_layers} - opened
     highest = min(map(len, found), default=0)
     return {path for path in found if len(path) == highest}
 

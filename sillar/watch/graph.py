@@ -14,7 +14,7 @@ from sillar.core.grad import grad, recorded
 from sillar.core.listen import Listener
 from sillar.core.tensor import Tensor
 from sillar.errors import GradientError
-from sillar.nn import Layer
+from sillar.nn import Layer, Sequential
 from sillar.watch.where import Places, named_layers
 
 Path = tuple[str, ...]
@@ -73,8 +73,7 @@ def graph_of(
     kinds: dict[Path, str] = {}
     if model is not None:
         names = {id(p): path for path, p in model.parameters().items()}
-        layers = named_layers(model)
-        kinds = {as_path(path): label(x).removesuffix("()") for path, x in layers}
+        kinds = {as_path(path): _kind(x) for path, x in named_layers(model)}
     own: dict[int, Path] = {}
     if callable(output):
         with _Ear(model) as ear:
@@ -87,6 +86,13 @@ def graph_of(
     if not own:
         own = _by_parameters(tensors, names)
     return Graph(output, tensors, _filled(tensors, own), kinds, names)
+
+
+def _kind(layer: Layer) -> str:
+    """Return the layer in a few words, as Dense(288, 10)."""
+    if isinstance(layer, Sequential):
+        return type(layer).__name__
+    return label(layer).removesuffix("()")
 
 
 def _checked(owner: str, output: Any) -> Tensor:

@@ -107,18 +107,21 @@ class Sheet:
     ) -> Iterator[tuple[int, str, tuple[int, ...] | None, Tensors]]:
         """Yield parameters with their names and shapes, and data without.
 
-        Parameters are drawn beside single operations; boxes of many count them.
+        Parameters are drawn beside single operations; boxes of many count them. So
+        are masks and other constants; what enters a model or a loss is always drawn.
         """
         seen: set[int] = set()
+        fed = {b for _, b in self.flows}
         for b, box in enumerate(self.boxes):
             new = {k: x for k, x in self.leaves[b].items() if k not in seen and x.ndim}
             seen |= new.keys()
             data = {k: x for k, x in new.items() if not isinstance(x, Parameter)}
+            single = len(box.operations) == 1 and not box.where
             for k, x in new.items():
-                if k not in data and not box.where and not isinstance(x, Buffer):
+                if k not in data and single and not isinstance(x, Buffer):
                     name = self.graph.names.get(k, "parameter").rpartition(".")[2]
                     yield b, name, x.shape, {k: x}
-            if data:
+            if data and (single or b not in fed or _outside(box)):
                 yield b, "", None, data
 
     def _add(
@@ -166,8 +169,12 @@ def _described(box: Box, trained: Sequence[Parameter]) -> tuple[list[str], str]:
         names.append(f"{len(box.operations):,} operations")
     if trained and (box.where or len(box.operations) > 1):
         names.append(f"{sum(p.size for p in trained):,} parameters")
-    within = "." in box.where or box.inside
-    return names, TRAINED if trained else PLAIN if within else OUTSIDE
+    return names, TRAINED if trained else OUTSIDE if _outside(box) else PLAIN
+
+
+def _outside(box: Box) -> bool:
+    """Say whether a box is no part of the model, but a loss or the user's own code."""
+    return box.where in ("", box.title) and not box.inside
 
 
 def _trained(leaves: Iterable[Mapping[int, Tensor]]) -> list[Parameter]:
