@@ -73,7 +73,7 @@ def graph_of(
     kinds: dict[Path, str] = {}
     if model is not None:
         names = {id(p): path for path, p in model.parameters().items()}
-        kinds = {as_path(path): _kind(x) for path, x in named_layers(model)}
+        kinds = {as_path(path): kind_of(x) for path, x in named_layers(model)}
     own: dict[int, Path] = {}
     if callable(output):
         with _Ear(model) as ear:
@@ -88,7 +88,7 @@ def graph_of(
     return Graph(output, tensors, _filled(tensors, own), kinds, names)
 
 
-def _kind(layer: Layer) -> str:
+def kind_of(layer: Layer) -> str:
     """Return the layer in a few words, as Dense(288, 10)."""
     if isinstance(layer, Sequential):
         return type(layer).__name__

@@ -162,9 +162,21 @@ def test_blocks_stay_apart_while_they_fit_and_one_unfolds():
 
 
 def test_inner_layers_are_shown_where_there_is_room():
-    model = Tower(2).init(sl.Rng(0))
+    pairs = [nn.Sequential(nn.Dense(4, 4), nn.ReLU()) for _ in range(3)]
+    model = nn.Sequential(*pairs, Block()).init(sl.Rng(0))
     said = str(nodes(draw(loss_of(model, 4), model)))
-    assert "Dense(4, 4)|blocks.1.second" in said
+    assert "Dense(4, 4)|layers.1.layers.0|2 operations" in said
+    assert "Block|layers.3|7 operations" in said  # it computes more than it holds
+
+
+def test_constants_of_a_layer_stay_inside_but_targets_are_drawn():
+    block = nn.TransformerBlock(4, 2, causal=True).init(sl.Rng(0))
+    model = nn.Sequential(nn.Dense(4, 4), block).init(sl.Rng(0))
+    x = sl.Rng(1).normal((2, 5, 4))
+    folded = arrows(draw(lambda: sl.MSE()(model(x), x), model, limit=8))
+    assert [b for a, b, _ in folded if a == "data"] == ["Dense(4, 4)", "MSE"]
+    opened = draw(lambda: sl.MSE()(model(x), x), model, unfold=["layers.1"])
+    assert ("data", "where", "(5, 5)") in arrows(opened)
 
 
 def test_a_hundred_thousand_operations_do_not_recurse():
