@@ -8,6 +8,7 @@ from typing import Any
 from sillar.backends import backend_of
 from sillar.core.ops.reduce import sum_
 from sillar.core.ops.shape import astype, reshape
+from sillar.core.state import recording
 from sillar.core.tape import enable_grad, no_grad
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import GradientError, ShapeError
@@ -32,7 +33,7 @@ def grad(
                 " Tensor(..., requires_grad=True) before computing the outputs"
             )
     with enable_grad() if create_graph else no_grad():
-        found = pull(roots, _seeds(roots, outputs, cotangents), targets)
+        found = _pull(roots, _seeds(roots, outputs, cotangents), targets)
         return rebuild([_or_zeros(found.get(id(t)), t) for t in targets])
 
 
@@ -71,30 +72,32 @@ def recorded(roots: Iterable[Tensor]) -> list[Tensor]:
     return sorted(seen.values(), key=lambda y: y.node.order)  # type: ignore[union-attr]
 
 
-def pull(
+def _pull(
     roots: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor]
 ) -> dict[int, Tensor]:
-    """Return the gradient of each target that was reached, by its id.
-
-    While a call is heard from here, `y` is the tensor that is differentiated.
-    """
+    """Return the gradient of each target that was reached, by its id."""
     wanted = {id(t) for t in targets}
     tape = recorded(roots)
     active = _leading_to(tape, wanted)
     grads: dict[int, Tensor] = {}
     for root, seed in zip(roots, seeds, strict=True):
         _accumulate(grads, root, seed)
-    while tape:
-        y = tape.pop()
-        g = grads.get(id(y)) if id(y) in wanted else grads.pop(id(y), None)
-        if g is None or id(y) not in active or y.node is None:
-            continue
-        inputs = y.node.inputs
-        places = [i for i, x in enumerate(inputs) if id(x) in active]
-        parts = y.node.primitive.gradients(places, g, y)
-        for i, part in zip(places, parts, strict=True):
-            if part is not None:
-                _accumulate(grads, inputs[i], _fitted(part, inputs[i]))
+    outer = recording.differentiated
+    try:
+        while tape:
+            y = tape.pop()
+            g = grads.get(id(y)) if id(y) in wanted else grads.pop(id(y), None)
+            if g is None or id(y) not in active or y.node is None:
+                continue
+            recording.differentiated = y
+            inputs = y.node.inputs
+            places = [i for i, x in enumerate(inputs) if id(x) in active]
+            parts = y.node.primitive.gradients(places, g, y)
+            for i, part in zip(places, parts, strict=True):
+                if part is not None:
+                    _accumulate(grads, inputs[i], _fitted(part, inputs[i]))
+    finally:
+        recording.differentiated = outer
     return grads
 
 

@@ -33,6 +33,15 @@ class Listener:
     ) -> None:
         """Hear what came out; `arrays` are the raw values of `args`."""
 
+    def before_effect(self, function: Any, arrays: Sequence[Array]) -> None:
+        """Hear that `function(*arrays)` is about to do what no primitive does.
+
+        Such as an optimizer's update, or a new running mean.
+        """
+
+    def after_effect(self, function: Any, arrays: Sequence[Array]) -> None:
+        """Hear that it is done."""
+
     def __enter__(self) -> Self:
         recording.listeners = (*recording.listeners, self)
         return self

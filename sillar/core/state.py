@@ -12,11 +12,13 @@ class _State(threading.local):
     """`on`: calls leave nodes. `listeners` are told of each call.
 
     `trace` is the one among them that writes a step down to compile it, or None.
+    `differentiated` is the tensor that a gradient is being taken of, for them to know.
     """
 
     on = True
     trace: Any = None
     listeners: tuple[Any, ...] = ()
+    differentiated: Any = None
 
 
 recording = _State()

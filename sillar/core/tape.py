@@ -150,7 +150,11 @@ def effect(function: Callable[..., None], *inputs: Tensor) -> None:
     arrays = [x.data for x in inputs]
     if recording.trace is not None:
         recording.trace.record_effect(function, arrays)
+    for listener in recording.listeners:
+        listener.before_effect(function, arrays)
     function(*arrays)
+    for listener in recording.listeners:
+        listener.after_effect(function, arrays)
 
 
 def lift(value: Any) -> Any:

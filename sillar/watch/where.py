@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from sillar.core.grad import pull
+from sillar.core.state import recording
 from sillar.core.tape import Primitive
 from sillar.core.tensor import Tensor
 from sillar.nn import Layer, Loss
 
-# What a frame says: nothing, a line of the user's, whose call it is, that it goes back.
-_INSIDE, _USER, _OWNER, _OWN_BACKWARD, _BACK = range(5)
+# What a frame says: nothing, a line of the user's, whose call it is.
+_INSIDE, _USER, _OWNER = range(3)
 _LIBRARIES = (
     os.path.dirname(os.path.dirname(__file__)) + os.sep,
     os.path.dirname(np.__file__) + os.sep,
@@ -26,6 +26,7 @@ _LIBRARIES = (
 )
 _STANDARD = sysconfig.get_path("stdlib") + os.sep
 _INSTALLED = sysconfig.get_path("purelib") + os.sep  # it may lie in the one above
+_CALL = Primitive.__call__.__code__
 _MOST_NODES = 200_000  # remembered for the way back: some 20 MB
 
 
@@ -65,13 +66,12 @@ class Places:
     """
 
     def __init__(self, model: Layer | None = None) -> None:
-        self._kinds: dict[int, tuple[int, CodeType]] = {}
+        self._kinds = {id(code): _OWNER for code in _owning()}
+        self._codes: list[CodeType] = []
         self._paths: dict[int, tuple[Any, str]] = {}
         self._known: dict[tuple[int, int, int, bool], Where] = {}
         self._returns: dict[int, Where] = {}
         self._nodes: dict[int, Where] = {}
-        for kind, code in _telling():
-            self._kinds[id(code)] = kind, code
         if model is not None:
             self._name_below(model)
 
@@ -80,10 +80,15 @@ class Places:
 
         Given its output, the place is kept for the calls on the way back from it.
         """
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code is not Primitive.__call__.__code__:
-            frame = frame.f_back  # the listener's own frames
-        where = self._walked(frame)
+        y = recording.differentiated
+        forward = None if y is None else self._nodes.get(y.node.order)
+        if forward is not None:
+            where = self._returns.get(id(forward)) or self._return_of(forward)
+        else:
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_code is not _CALL:
+                frame = frame.f_back  # the listener's own frames
+            where = self._walked(frame, y is not None)
         if out is not None and out.node is not None:
             nodes = self._nodes
             nodes[out.node.order] = where
@@ -95,25 +100,22 @@ class Places:
         """Return where the call came from that made y, if it was heard and recorded."""
         return None if y.node is None else self._nodes.get(y.node.order)
 
-    def _walked(self, frame: FrameType | None) -> Where:
+    def _walked(self, frame: FrameType | None, backward: bool) -> Where:
         owner = line = owner_frame = None
-        backward = False
-        kinds = self._kinds
+        kind_of = self._kinds.get
         while frame is not None:
-            kind = (kinds.get(id(frame.f_code)) or self._kind(frame.f_code))[0]
-            if kind == _USER:
-                line = line or frame
-            elif kind == _BACK:
-                backward = True
-                y = frame.f_locals.get("y")
-                forward = None if owner or y is None else self.of(y)
-                if forward is not None:
-                    return self._return_of(forward)
-            elif kind != _INSIDE and owner is None:
+            code = frame.f_code
+            kind = kind_of(id(code))
+            if kind is None:
+                kind = self._kind(code)
+            if kind == _OWNER and owner is None:
                 owner, owner_frame = frame.f_locals["self"], frame
-                backward = kind == _OWN_BACKWARD
-            if line and owner:
-                break
+                if line is not None:
+                    break
+            elif kind == _USER and line is None:
+                line = frame
+                if owner is not None:
+                    break
             frame = frame.f_back
         return self._place(owner, owner_frame, line, backward)
 
@@ -137,19 +139,17 @@ class Places:
 
     def _return_of(self, forward: Where) -> Where:
         """Return the same place on the way back."""
-        if forward.backward:
-            return forward
-        there = self._returns.get(id(forward))
-        if there is None:
-            there = self._returns[id(forward)] = replace(forward, backward=True)
+        there = forward if forward.backward else replace(forward, backward=True)
+        self._returns[id(forward)] = there
         return there
 
-    def _kind(self, code: CodeType) -> tuple[int, CodeType]:
+    def _kind(self, code: CodeType) -> int:
         file = code.co_filename
         standard = file.startswith(_STANDARD) and not file.startswith(_INSTALLED)
         theirs = not standard and not file.startswith(_LIBRARIES)
-        found = self._kinds[id(code)] = _USER if theirs else _INSIDE, code
-        return found
+        self._kinds[id(code)] = kind = _USER if theirs else _INSIDE
+        self._codes.append(code)  # it must not die, or another may get its id
+        return kind
 
     def _path(self, owner: Any, frame: FrameType) -> str:
         """Return the layer's path below the model, or its class."""
@@ -193,11 +193,10 @@ def named_layers(model: Any) -> Iterator[tuple[str, Layer]]:
         stack.extend(reversed(below))
 
 
-def _telling() -> Iterator[tuple[int, CodeType]]:
-    """Yield the code whose frames say whose call it is, or that it goes back."""
-    yield _BACK, pull.__code__
-    yield _OWNER, Layer.__call__.__code__
-    yield _OWNER, Loss.compute.__code__
+def _owning() -> Iterator[CodeType]:
+    """Yield the code whose frames hold the layer or loss of a call, as `self`."""
+    yield Layer.__call__.__code__
+    yield Loss.compute.__code__
     for inner in Layer.__call__.__code__.co_consts:
         if isinstance(inner, CodeType) and "backward" in inner.co_names:
-            yield _OWN_BACKWARD, inner  # lambda g: self.backward(g, ...)
+            yield inner  # lambda g: self.backward(g, ...)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import sillar as sl
+from sillar.core.state import recording
 from sillar.watch import Listener
 
 
@@ -73,3 +74,57 @@ def test_a_compiled_step_is_run_as_written_while_somebody_listens():
     assert "after exp (4,)" in ears.heard
     compiled(x)
     assert len(calls) == 2
+
+
+def test_effects_are_heard():
+    class Hears(Listener):
+        def __init__(self):
+            self.heard = []
+
+        def before_effect(self, function, arrays):
+            self.heard.append(("before", function.__name__, len(arrays)))
+
+        def after_effect(self, function, arrays):
+            self.heard.append(("after", function.__name__, len(arrays)))
+
+    model = sl.nn.Dense(2, 2).init(sl.Rng(0))
+    optimizer = sl.SGD(0.1).bind(model.parameters())
+    gradients = sl.grad(model(np.ones((1, 2))).sum(), optimizer.params)
+    with Hears() as ears:
+        optimizer.step(gradients)
+    assert [(when, count) for when, _, count in ears.heard] == [
+        ("before", 1),
+        ("after", 1),
+    ]
+
+
+def test_what_is_differentiated_is_known_while_it_is():
+    class Looks(Listener):
+        def __init__(self):
+            self.seen = []
+
+        def before(self, primitive, args, static):
+            self.seen.append(recording.differentiated)
+
+    x = sl.Tensor(np.ones(3), requires_grad=True)
+    with Looks() as looks:
+        y = sl.exp(x)
+        z = y.sum()
+        sl.grad(z, x)
+    there, back = looks.seen[:2], looks.seen[2:]
+    assert there == [None, None]
+    assert {id(z), id(y)} == {id(t) for t in back}
+    assert recording.differentiated is None
+
+
+def test_an_error_on_the_way_back_leaves_nothing_behind():
+    x = sl.Tensor(np.ones(3), requires_grad=True)
+
+    class Refuses(Listener):
+        def before(self, primitive, args, static):
+            if recording.differentiated is not None:
+                raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"), Refuses():
+        sl.grad(sl.exp(x).sum(), x)
+    assert recording.differentiated is None
