@@ -14,6 +14,7 @@ from sillar.nn.activations import (
     Tanh,
 )
 from sillar.nn.attention import Attention
+from sillar.nn.convnet import ConvNet, Convolutional, ResidualBlock, ResNet
 from sillar.nn.convolutions import Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from sillar.nn.cross_entropy import CrossEntropy, Focal
 from sillar.nn.from_torch import from_torch
@@ -57,6 +58,8 @@ __all__ = [
     "Conv1D",
     "Conv2D",
     "Conv2DTranspose",
+    "ConvNet",
+    "Convolutional",
     "CrossEntropy",
     "Dense",
     "DepthwiseConv2D",
@@ -82,6 +85,8 @@ __all__ = [
     "Parameters",
     "ReLU",
     "Recurrent",
+    "ResNet",
+    "ResidualBlock",
     "SeparableConv2D",
     "Sequential",
     "SiLU",

@@ -6,6 +6,7 @@ can make nothing else: every type, initialiser and argument is looked up or chec
 
 from __future__ import annotations
 
+import math
 import reprlib  # what came may be nested deeper than repr can go
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from sillar.errors import ConfigError
 from sillar.nn import (
     activations,
     attention,
+    convnet,
     convolutions,
     images,
     initializers,
@@ -28,6 +30,8 @@ from sillar.nn import (
 from sillar.nn.layer import Layer
 
 DEPTH = 32  # of containers in one another
+PARTS = 10_000  # that one description may ask for; a file has room for as many arrays
+REPEATS = ("blocks", "depth", "layers")  # arguments that say how often a part comes
 LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
@@ -36,6 +40,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(images.GlobalAvgPool2D, images.GlobalMaxPool2D),
         *(convolutions.Conv2DTranspose, convolutions.DepthwiseConv2D),
         *(convolutions.SeparableConv2D, series.Conv1D),
+        *(convnet.ConvNet, convnet.ResNet, convnet.ResidualBlock),
         *(series.MaxPool1D, series.AvgPool1D),
         *(series.GlobalAvgPool1D, series.GlobalMaxPool1D),
         *(normalization.BatchNorm, normalization.LayerNorm),
@@ -83,8 +88,34 @@ def describe(layer: Layer) -> dict[str, Any] | None:
     return described
 
 
-def build(description: Any, owner: str = "architecture", depth: int = 0) -> Layer:
+def build(description: Any, owner: str = "architecture") -> Layer:
     """Return the layer that `description` describes; it has no values yet."""
+    _check_parts(owner, description)
+    return _build(description, owner, 0)
+
+
+def _check_parts(owner: str, description: Any) -> None:
+    """Raise if a few words ask for more parts than any file could fill."""
+    total, rest = 0, [description]
+    while rest and total <= PARTS:
+        table = rest.pop()
+        if isinstance(table, Mapping):
+            stages = table.get("widths")
+            count = math.prod(_largest(table.get(name)) for name in REPEATS)
+            total += count * (len(stages) if isinstance(stages, list) else 1)
+            parts = table.get("layers")
+            rest += parts if isinstance(parts, list) else []
+    if total > PARTS:
+        raise ConfigError(f"{owner}: more than {PARTS} parts: describe a smaller model")
+
+
+def _largest(value: Any) -> int:
+    """Return the largest integer in an argument, at least 1."""
+    values = value if isinstance(value, list) else [value]
+    return max([1, *(v for v in values if type(v) is int)])
+
+
+def _build(description: Any, owner: str, depth: int) -> Layer:
     if depth > DEPTH:
         raise ConfigError(f"{owner}: more than {DEPTH} containers in one another")
     if isinstance(description, Mapping) and description.get("type") == "Sequential":
@@ -95,7 +126,7 @@ def build(description: Any, owner: str = "architecture", depth: int = 0) -> Laye
                 f" {sorted(map(str, description))!r:.80}"
             )
         return layers.Sequential(
-            *(build(part, f"{owner}.{i}", depth + 1) for i, part in enumerate(parts))
+            *(_build(part, f"{owner}.{i}", depth + 1) for i, part in enumerate(parts))
         )
     if not isinstance(description, Mapping):
         return construct(owner, description, LAYERS)  # says what is wrong

@@ -141,6 +141,14 @@ CASES = {
     "MaxPool1D-all": (nn.MaxPool1D(3, stride=2, padding=1), [apart(2, 6, 2)]),
     "AvgPool1D": (nn.AvgPool1D(2), [normal(2, 5, 3)]),
     "AvgPool1D-all": (nn.AvgPool1D(3, stride=2, padding=1), [normal(2, 6, 2)]),
+    "ConvNet": (nn.ConvNet(1, 2, widths=(2, 3)), [normal(3, 4, 4, 1)]),
+    "ResNet": (nn.ResNet(2, 3, widths=(2, 4)), [normal(3, 4, 3, 2)]),
+    "ResNet-all": (
+        nn.ResNet(1, 2, widths=(2, 2, 3), depth=(1, 2, 1), stride=3),
+        [normal(3, 7, 7, 1)],
+    ),
+    "ResidualBlock": (nn.ResidualBlock(2, 2), [normal(3, 3, 3, 2)]),
+    "ResidualBlock-all": (nn.ResidualBlock(2, 3, stride=2), [normal(3, 4, 5, 2)]),
     "GroupNorm": (nn.GroupNorm(2, 6), [normal(3, 2, 2, 6)]),
     "GroupNorm-vectors": (nn.GroupNorm(2, 4), [normal(3, 4)]),
     "GroupNorm-plain": (

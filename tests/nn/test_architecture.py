@@ -131,6 +131,34 @@ def test_containers_in_one_another_have_a_limit():
         build(description)
 
 
+MANY = 10**9
+GPT = {"vocabulary": 2, "width": 2, "heads": 1, "context": 2}
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"type": "ResNet", "c_in": 1, "n_out": 2, "depth": MANY},
+        {"type": "ResNet", "c_in": 1, "n_out": 2, "widths": [1] * 200, "depth": [99]},
+        {"type": "LSTM", "n_in": 1, "n_hidden": 2, "layers": MANY},
+        {"type": "GPT", **GPT, "blocks": MANY},
+        {
+            "type": "Sequential",
+            "layers": [{"type": "ConvNet", "c_in": 1, "n_out": 2, "depth": 999}] * 99,
+        },
+    ],
+    ids=lambda description: description["type"],
+)
+def test_a_few_words_cannot_ask_for_a_billion_parts(description):
+    with pytest.raises(ConfigError, match="more than 10000 parts"):
+        build(description)
+
+
+def test_wide_networks_are_not_many_parts():
+    wide = nn.ResNet(3, 10, widths=(8000, 12000), depth=(2, 8))
+    assert repr(build(describe(wide))) == repr(wide)
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda x: [x], lambda x: {"type": x}, lambda x: {"": x}]
 )

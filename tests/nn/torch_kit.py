@@ -38,7 +38,7 @@ def near(expected, got):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * scale)
 
 
-def assert_agree(model, theirs, x, *, moved=True):
+def assert_agree(model, theirs, x, *, moved=True, training=None):
     """Compare outputs, and the gradients for the input and for all parameters.
 
     Gradients are carried over as the weights are: from_torch is linear.
@@ -46,11 +46,11 @@ def assert_agree(model, theirs, x, *, moved=True):
     smooth = x.dtype.kind == "f"
     ours = sl.Tensor(x, requires_grad=smooth)
     input_ = torch.tensor(channels_first(x, moved), requires_grad=smooth)
-    y, expected = model(ours), theirs(input_)
-    assert y.dtype == "float32"
+    y, expected = model(ours, rng=training), theirs(input_)
+    assert y.dtype == (x.dtype if smooth else "float32")
     near(channels_last(expected, moved), y.numpy())
 
-    u = normal(*y.shape, seed=9).astype("float32")
+    u = normal(*y.shape, seed=9).astype(y.dtype)
     expected.backward(torch.tensor(channels_first(u, moved)))
     slopes = {name: p.grad for name, p in theirs.named_parameters()}
     others = dict(theirs.named_buffers())

@@ -43,8 +43,57 @@ IMAGES = {
     "MaxPool2D": lambda: [nn.MaxPool2D(3, stride=2, padding=1)],
     "AvgPool2D": lambda: [nn.AvgPool2D((2, 3))],
     "BatchNorm": lambda: [nn.Conv2D(1, 2, 3), nn.BatchNorm(2), nn.ReLU()],
+    "GroupNorm": lambda: [nn.Conv2D(1, 4, 3), nn.GroupNorm(2, 4, eps=1e-3)],
+    "Conv2DTranspose": lambda: [
+        nn.Conv2DTranspose(1, 4, 3, stride=2, padding=(1, 0), output_padding=1),
+        nn.Conv2DTranspose(4, 2, 2, dilation=(1, 2), groups=2, bias=False),
+    ],
+    "DepthwiseConv2D": lambda: [
+        nn.DepthwiseConv2D(1, (3, 2), depth_multiplier=2, stride=(1, 2)),
+        nn.DepthwiseConv2D(2, 2, padding="same", bias=False),
+    ],
+    "SeparableConv2D": lambda: [
+        nn.SeparableConv2D(1, 4, 3, depth_multiplier=2, stride=2, padding=1),
+        nn.SeparableConv2D(4, 2, 2, dilation=(1, 2), bias=False),
+    ],
+    "GlobalAvgPool2D": lambda: [nn.GlobalAvgPool2D()],
+    "GlobalMaxPool2D": lambda: [nn.GlobalMaxPool2D()],
+    "ConvNet": lambda: [nn.ConvNet(1, 3, widths=(2, 4), depth=(2, 1), stride=3)],
+    "ResNet": lambda: [nn.ResNet(1, 3, widths=(2, 4), depth=2)],
+    "ResidualBlock": lambda: [
+        nn.ResidualBlock(1, 2, stride=2),
+        nn.ResidualBlock(2, 2),
+    ],
 }
-INDICES = {"Embedding": lambda: [nn.Embedding(9, 4), nn.Flatten()]}
+SERIES = {
+    "Conv1D": lambda: [
+        nn.Conv1D(4, 4, 3, stride=2, padding=2, groups=2, bias=False),
+        nn.Conv1D(4, 3, 2, padding="causal", dilation=2),
+    ],
+    "MaxPool1D": lambda: [nn.MaxPool1D(3, stride=2, padding=1)],
+    "AvgPool1D": lambda: [nn.AvgPool1D(3, stride=2, padding=1)],
+    "GlobalAvgPool1D": lambda: [nn.GlobalAvgPool1D()],
+    "GlobalMaxPool1D": lambda: [nn.GlobalMaxPool1D()],
+    "RNN": lambda: [nn.RNN(4, 3, nonlinearity="relu", last=True)],
+    "LSTM": lambda: [nn.LSTM(4, 3, layers=2, bidirectional=True, bias=False)],
+    "GRU": lambda: [nn.GRU(4, 3, layers=2, dropout=0.5)],
+    "Attention": lambda: [
+        nn.Attention(4, 2, causal=True, dropout=0.5, bias=False, rotary=True)
+    ],
+    "TransformerBlock": lambda: [
+        nn.TransformerBlock(
+            4, 2, causal=True, hidden=3, dropout=0.5, bias=False, rotary=True
+        )
+    ],
+    "LearnedPositions": lambda: [nn.LearnedPositions(9, 4)],
+    "SinusoidalPositions": lambda: [nn.SinusoidalPositions(4)],
+}
+GPT = {"blocks": 2, "heads": 2, "context": 5, "dropout": 0.5, "bias": False}
+INDICES = {
+    "Embedding": lambda: [nn.Embedding(9, 4), nn.Flatten()],
+    "GPT": lambda: [nn.GPT(9, 4, **GPT)],
+    "GPT, untied": lambda: [nn.GPT(9, 4, **GPT, tied=False)],
+}
 RNG = np.random.default_rng(1)
 CASES = {
     **{name: (make, RNG.normal(size=(6, 4))) for name, make in FEATURES.items()},
@@ -52,6 +101,7 @@ CASES = {
         f"{name} ": (make, RNG.normal(size=(2, 8, 9, 1)))
         for name, make in IMAGES.items()
     },
+    **{name: (make, RNG.normal(size=(3, 6, 4))) for name, make in SERIES.items()},
     **{name: (make, RNG.integers(0, 9, (5, 3))) for name, make in INDICES.items()},
     "nothing": (list, RNG.normal(size=(2, 3))),
     "nested": (
@@ -89,7 +139,8 @@ def test_every_built_in_layer_comes_back_to_the_bit(name, dtype, path):
     assert bits(again) == bits(model)
     assert list(again.state()) == list(model.state())
     assert {a.dtype for a in again.state().values()} <= {np.dtype(dtype)}
-    assert sl.predict(again, x).tobytes() == sl.predict(model, x).tobytes()
+    with np.errstate(over="ignore", invalid="ignore"):  # float16 is soon at its end
+        assert sl.predict(again, x).tobytes() == sl.predict(model, x).tobytes()
 
 
 def test_no_built_in_layer_was_forgotten():
