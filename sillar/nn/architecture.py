@@ -1,7 +1,8 @@
 """A model's architecture as plain data, from a closed list of our own layers.
 
 `describe` returns {"type": "Dense", "n_in": 4, ...}; `build` makes the layer again and
-can make nothing else: every type, initialiser and argument is looked up or checked.
+can make nothing else: every type, initialiser and argument is looked up or checked. The
+description of a model whose layers share weights says so, under "ties".
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sillar.nn import (
     transformer,
 )
 from sillar.nn.layer import Layer
+from sillar.nn.ties import tie, ties
 
 DEPTH = 32  # of containers in one another
 PARTS = 10_000  # that one description may ask for; a file has room for as many arrays
@@ -73,8 +75,14 @@ INITIALIZERS = {
 
 def describe(layer: Layer) -> dict[str, Any] | None:
     """Return the layer as plain data, or None if any part is not of the closed list."""
+    described = _describe(layer)
+    shared = {} if described is None else ties(layer)
+    return described | {"ties": shared} if shared else described
+
+
+def _describe(layer: Layer) -> dict[str, Any] | None:
     if type(layer) is layers.Sequential:
-        parts = [describe(part) for part in layer.layers]
+        parts = [_describe(part) for part in layer.layers]
         return None if None in parts else {"type": "Sequential", "layers": parts}
     if LAYERS.get(type(layer).__name__) is not type(layer):
         return None
@@ -91,7 +99,12 @@ def describe(layer: Layer) -> dict[str, Any] | None:
 def build(description: Any, owner: str = "architecture") -> Layer:
     """Return the layer that `description` describes; it has no values yet."""
     _check_parts(owner, description)
-    return _build(description, owner, 0)
+    if not isinstance(description, Mapping) or "ties" not in description:
+        return _build(description, owner, 0)
+    rest = {name: value for name, value in description.items() if name != "ties"}
+    layer = _build(rest, owner, 0)
+    tie(owner, layer, description["ties"])
+    return layer
 
 
 def _check_parts(owner: str, description: Any) -> None:

@@ -31,7 +31,7 @@ def save(model: Layer, path: str | Path, **notes: Any) -> None:
 
     `notes` are kept beside them: plain data such as classes=["benign", "malware"]. A
     model is saved without its architecture if that cannot be built from the closed
-    list: one with layers of your own, or with one layer in two places.
+    list, as one with layers of your own. Tied weights are stored once, and tied again.
     """
     arrays = model.state()
     about = {"version": VERSION, "architecture": _architecture(model), "notes": notes}
