@@ -5,6 +5,7 @@ from sillar.watch.diagnose import Diagnosis, diagnose
 from sillar.watch.draw import Drawing, draw
 from sillar.watch.log import diff_logs, log_nodes
 from sillar.watch.nonfinite import find_nonfinite
+from sillar.watch.profile import profile
 from sillar.watch.replay import replay
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "draw",
     "find_nonfinite",
     "log_nodes",
+    "profile",
     "replay",
 ]

@@ -186,4 +186,8 @@ class Profile(Listener):
 
 def _nothing_of(name: str, kind: str) -> dict[str, Any]:
     numbers = ("seconds", "share", "forward", "backward", "operations", "bytes")
-    return {"layer": name, "kind": kind, **dict.fromkeys((*numbers, "least_seconds"), 0)}
+    return {
+        "layer": name,
+        "kind": kind,
+        **dict.fromkeys((*numbers, "least_seconds"), 0),
+    }

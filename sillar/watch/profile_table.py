@@ -8,6 +8,7 @@ from typing import Any
 from sillar.watch.limits import limits
 
 ROWS = 12  # of each table; `rows()` has them all
+WAYS = ("forward", "backward")
 _SHORT = {"compute": "c", "memory": "m", "": " "}
 _FOOT = (
     "limit: the share of what the machine can do, c compute, m memory; above 100 %"
@@ -20,7 +21,7 @@ def text_of(
 ) -> str:
     """Return the tables: by layer, then by operation, forward and backward apart."""
     lines = [*_head(wall, rows), "", *_by_layer(layers)]
-    for direction in ("forward", "backward"):
+    for direction in WAYS:
         chosen = [row for row in rows if row["direction"] == direction]
         if chosen:
             lines += ["", *_by_operation(direction, chosen)]
@@ -39,15 +40,15 @@ def _head(wall: float, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _by_layer(layers: list[dict[str, Any]]) -> Iterator[str]:
     heading = ("layer", "ms", "share", "forward", "backward", "GFLOP", "MB", "limit")
-    yield "{:<30}{:>8}{:>6}{:>8}{:>9}{:>7}{:>7}{:>5}".format(*heading)
+    yield "{:<28}{:>8}{:>6}{:>8}{:>9}{:>7}{:>7}{:>7}".format(*heading)
     for row in layers[:ROWS]:
         kind = row["kind"] if row["kind"] != row["layer"] else ""
         name = f"{row['layer']} ({kind})" if kind else row["layer"]
         both = row["forward"] or row["backward"]
-        ways = [f"{row[way] * 1e3:.2f}" if both else "" for way in ("forward", "backward")]
+        ways = [f"{row[way] * 1e3:.2f}" if both else "" for way in WAYS]
         yield (
-            f"{_fitted(name, 30)}{row['seconds'] * 1e3:>8.2f}{row['share']:>6.0%}"
-            f"{ways[0]:>8}{ways[1]:>9}{_work(row)}{_limit(row):>5}"
+            f"{_fitted(name, 28)}{row['seconds'] * 1e3:>8.2f}{row['share']:>6.0%}"
+            f"{ways[0]:>8}{ways[1]:>9}{_work(row)}{_limit(row):>7}".rstrip()
         )
     yield from _rest(layers)
 
@@ -63,7 +64,7 @@ def _by_operation(direction: str, rows: list[dict[str, Any]]) -> Iterator[str]:
         yield (
             f"{names}{_fitted(row['line'], 15)}{row['calls']:>5}"
             f"{row['seconds'] * 1e3:>8.2f}{row['share']:>6.0%}{_work(row)}"
-            f"{_limit(row) + _SHORT[row['bound']]:>7}"
+            f"{_limit(row) + _SHORT[row['bound']]:>7}".rstrip()
         )
     yield from _rest(rows)
 

@@ -36,6 +36,13 @@ def _logsumexp(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     return 4 * int(arrays[0].size)
 
 
+def _cross_entropy_input(
+    arrays: Sequence[Any], static: dict[str, Any], out: Any
+) -> int:
+    """A softmax, and a product with the gradient."""
+    return 5 * int(out.size)
+
+
 def _matmul(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     return 2 * int(out.size) * int(arrays[0].shape[-1])
 
@@ -50,7 +57,7 @@ def _einsum(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
 
 
 def _conv(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    """A product and a sum for each output and each weight that reaches it."""
+    """A product and a sum for each output and weight that reaches it, however done."""
     return 2 * int(out.size) * prod(arrays[1].shape[:3])
 
 
@@ -85,7 +92,8 @@ OPERATIONS: dict[str, Count] = {
     **dict.fromkeys(_ELEMENTWISE, _each_output),
     **dict.fromkeys(("sum", "max", "min", "argmax", "cumsum"), _each_input),
     "scatter_add": _each_input,
-    "logsumexp": _logsumexp,
+    **dict.fromkeys(("logsumexp", "cross_entropy"), _logsumexp),
+    "cross_entropy_input": _cross_entropy_input,
     "matmul": _matmul,
     "einsum": _einsum,
     "conv": _conv,
