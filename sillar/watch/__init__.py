@@ -3,6 +3,7 @@
 from sillar.core.listen import Listener
 from sillar.watch.diagnose import Diagnosis, diagnose
 from sillar.watch.draw import Drawing, draw
+from sillar.watch.explain import explain_step
 from sillar.watch.log import diff_logs, log_nodes
 from sillar.watch.nonfinite import find_nonfinite
 from sillar.watch.profile import profile
@@ -15,6 +16,7 @@ __all__ = [
     "diagnose",
     "diff_logs",
     "draw",
+    "explain_step",
     "find_nonfinite",
     "log_nodes",
     "profile",
