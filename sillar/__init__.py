@@ -9,6 +9,7 @@ import numpy  # noqa: F401  first: deep within our own imports it takes twice as
 import sillar.core.operators  # noqa: F401  binds + @ [] onto Tensor
 from sillar import data, errors, nn, optim, train
 from sillar.backends import backends
+from sillar.backends.numpy.convolution import set_exact_convolution
 from sillar.backends.numpy.threads import set_threads, threads
 from sillar.core.compile import Compiled, compile
 from sillar.core.functional import (
@@ -209,6 +210,7 @@ __all__ = [
     "primitive",
     "relu",
     "save",
+    "set_exact_convolution",
     "set_threads",
     "sigmoid",
     "sign",

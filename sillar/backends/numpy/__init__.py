@@ -74,6 +74,13 @@ class NumpyBackend(Backend):
         return np.einsum(subscripts, *operands, optimize=True)
 
 
+plan.INTO.update(
+    conv=convolution.conv,
+    conv_input=convolution.conv_input,
+    conv_weight=convolution.conv_weight,
+)
+
+
 def _generator(key: Array) -> Any:
     from numpy.random import Generator, Philox
 

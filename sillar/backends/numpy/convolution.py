@@ -1,112 +1,137 @@
-"""Convolution and its two gradients as matrix products over copied windows.
+"""Convolution and its two gradients: which kernel does the work, on which threads.
 
-Every window of a few images is copied to one row (im2col), so that the work is one
-matrix product per block, and a block is small enough for its rows to stay in cache.
+Channels come last. The kernels are files beside this one, each with the same three
+functions; every one writes into memory that it is given. What they need besides lies
+in blocks of about 4 MiB that each thread keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from math import prod
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from sillar.backends.base import Array, Pair, Window
+from sillar.backends.numpy import depthwise, im2col, threads, winograd
+from sillar.errors import ConfigError
 
-BLOCK = 1 << 18  # elements of copied windows at a time: 1 MiB in float32
+WORTH = 1e6  # multiplications that take longer than to wake another thread
 
 
-def conv(x: Array, w: Array, window: Window, groups: int = 1) -> Array:
+class _Settings:
+    """Whether Winograd's kernels are out of the question."""
+
+    exact = False
+
+
+_settings = _Settings()
+
+
+def set_exact_convolution(exact: bool) -> None:
+    """Let convolutions add up plain products, or (False) be fast, which is the default.
+
+    Fast 3 x 3 convolutions in float32 have relative errors of some 1e-6 instead of
+    some 1e-7, and a NaN or infinity in the input reaches the outputs of its tile and
+    not of its window alone. Other kernels and float64 are always plain.
+    """
+    if not isinstance(exact, bool):
+        raise ConfigError(
+            f"set_exact_convolution: expected True or False, got {exact!r:.40}"
+        )
+    _settings.exact = exact
+
+
+def kernel_for(
+    shape: tuple[int, ...], w: tuple[int, ...], window: Window, groups: int, dtype: Any
+) -> ModuleType:
+    """Return the file that convolves fastest for outputs of `shape`, weights w.
+
+    The limits were measured with benchmarks/convolution.py.
+    """
+    c, k = w[2] * groups, w[3]
+    if w[2] == 1 and groups > 1:
+        return depthwise
+    square = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
+    fast = square and groups == 1 and dtype == np.float32 and not _settings.exact
+    if fast and min(c, k) >= 8 and c * k >= 256 and winograd.tiles(shape) >= 32:
+        return winograd
+    return im2col
+
+
+def conv(
+    x: Array, w: Array, window: Window, groups: int = 1, out: Array = None
+) -> Array:
     """Correlate x (n, h, w, c) with w (kh, kw, c / groups, o): (n, oh, ow, o)."""
-    n, (oh, ow), o = len(x), window.positions(x.shape[1:3]), w.shape[-1]
-    y = np.empty((n, oh, ow, o), np.result_type(x, w))
-    padded = _padded(x, window)
-    for part, channels, outputs in _work(padded, w, window, groups):
-        columns = _columns(padded[part, :, :, channels], window, (oh, ow))
-        product = columns @ w[..., outputs].reshape(columns.shape[1], -1)
-        y[part, :, :, outputs] = product.reshape(-1, oh, ow, product.shape[1])
-    return y
+    shape = (len(x), *window.positions(x.shape[1:3]), w.shape[3])
+    x, w, y = _ready(x, w, shape, out)
+    kernel = kernel_for(shape, w.shape, window, groups, y.dtype)
 
+    def work(part: slice) -> None:
+        kernel.conv(x[part], w, window, groups, y[part])
 
-def conv_weight(x: Array, g: Array, window: Window, groups: int = 1) -> Array:
-    """Return the gradient of `conv` for its weight, from g (n, oh, ow, o)."""
-    shape = (*window.kernel, x.shape[-1] // groups, g.shape[-1])
-    dw = np.zeros(shape, np.result_type(x, g))
-    padded = _padded(x, window)
-    for part, channels, outputs in _work(padded, dw, window, groups):
-        columns = _columns(padded[part, :, :, channels], window, g.shape[1:3])
-        rows = g[part, :, :, outputs].reshape(len(columns), -1)
-        dw[..., outputs] += (columns.T @ rows).reshape(*shape[:3], -1)
-    return dw
+    threads.share(work, len(x), least=_least(shape, w.shape))
+    return _returned(y, out)
 
 
 def conv_input(
-    g: Array, w: Array, size: Pair, window: Window, groups: int = 1
+    g: Array,
+    w: Array,
+    size: Pair,
+    window: Window,
+    groups: int = 1,
+    out: Array = None,
 ) -> Array:
     """Return the gradient of `conv` for its input of `size`, from g (n, oh, ow, o)."""
-    n, oh, ow, _ = g.shape
-    (top, bottom), (left, right) = window.padding
-    h, width, per_group = size[0] + top + bottom, size[1] + left + right, w.shape[2]
-    dx = np.zeros((n, h, width, per_group * groups), np.result_type(g, w))
-    for part, channels, outputs in _work(dx, w, window, groups):
-        rows = g[part, :, :, outputs].reshape(-1, w[..., outputs].shape[-1])
-        columns = rows @ w[..., outputs].reshape(-1, rows.shape[1]).T
-        columns = columns.reshape(-1, oh, ow, *window.kernel, per_group)
-        for i, j, cells in taps(dx[part, :, :, channels], window, (oh, ow)):
-            cells += columns[:, :, :, i, j]
-    return dx[:, top : h - bottom, left : width - right]
+    g, w, dx = _ready(g, w, (len(g), *size, w.shape[2] * groups), out)
+    kernel = kernel_for(g.shape, w.shape, window, groups, dx.dtype)
+
+    def work(part: slice) -> None:
+        kernel.conv_input(g[part], w, window, groups, dx[part])
+
+    threads.share(work, len(g), least=_least(g.shape, w.shape))
+    return _returned(dx, out)
 
 
-def taps(
-    images: Array, window: Window, places: Pair
-) -> Iterator[tuple[int, int, Array]]:
-    """Yield (i, j, view): the cells that kernel cell (i, j) meets at every place."""
-    (sh, sw), (dh, dw) = window.stride, window.dilation
-    for i in range(window.kernel[0]):
-        for j in range(window.kernel[1]):
-            rows = slice(i * dh, i * dh + (places[0] - 1) * sh + 1, sh)
-            columns = slice(j * dw, j * dw + (places[1] - 1) * sw + 1, sw)
-            yield i, j, images[:, rows, columns]
+def conv_weight(
+    x: Array, g: Array, window: Window, groups: int = 1, out: Array = None
+) -> Array:
+    """Return the gradient of `conv` for its weight, from g (n, oh, ow, o)."""
+    shape = (*window.kernel, x.shape[-1] // groups, g.shape[-1])
+    x, g, dw = _ready(x, g, shape, out)
+    kernel = kernel_for(g.shape, shape, window, groups, dw.dtype)
+    sums: dict[int, Array] = {}  # one for each thread, by the images it starts with
+
+    def work(part: slice) -> None:
+        sums[part.start] = dw if part.start == 0 else np.empty_like(dw)
+        kernel.conv_weight(x[part], g[part], window, groups, sums[part.start])
+
+    threads.share(work, len(x), least=_least(g.shape, shape))
+    for start in sorted(sums)[1:]:
+        dw += sums[start]
+    return _returned(dw, out)
 
 
-def _padded(x: Array, window: Window) -> Array:
-    (top, bottom), (left, right) = window.padding
-    if not (top or bottom or left or right):
-        return x
-    n, h, w, c = x.shape
-    out = np.zeros((n, h + top + bottom, w + left + right, c), x.dtype)
-    out[:, top : top + h, left : left + w] = x
+def _ready(
+    a: Array, b: Array, shape: tuple[int, ...], out: Array
+) -> tuple[Any, Any, Any]:
+    """Return both operands in one type and in order, and where the result may lie."""
+    dtype = np.result_type(a, b)
+    a, b = (np.ascontiguousarray(v, dtype) for v in (a, b))
+    if out is None or not out.flags.c_contiguous or out.dtype != dtype:
+        return a, b, np.empty(shape, dtype)
+    return a, b, out
+
+
+def _returned(result: Array, out: Array) -> Array:
+    if out is None or out is result:
+        return result
+    out[...] = result
     return out
 
 
-def _work(
-    padded: Array, w: Array, window: Window, groups: int
-) -> Iterator[tuple[slice, slice, slice]]:
-    """Yield (images, input channels, output channels) of one matrix product each."""
-    per_group, outputs = w.shape[2], w.shape[3] // groups
-    places = (padded.shape[1] - window.span(0)) // window.stride[0] + 1
-    places *= (padded.shape[2] - window.span(1)) // window.stride[1] + 1
-    per_image = places * window.kernel[0] * window.kernel[1] * per_group
-    step = max(1, BLOCK // max(1, per_image))
-    for first in range(0, len(padded), step):
-        for k in range(groups):
-            yield (
-                slice(first, first + step),
-                slice(k * per_group, (k + 1) * per_group),
-                slice(k * outputs, (k + 1) * outputs),
-            )
-
-
-def _columns(x: Array, window: Window, places: Pair) -> Any:
-    """Return every window of padded images x as one row: (n * oh * ow, kh * kw * c)."""
-    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
-    n, c = len(x), x.shape[-1]
-    b_n, b_h, b_w, b_c = x.strides
-    view = as_strided(
-        x,
-        (n, *places, kh, kw, c),
-        (b_n, b_h * sh, b_w * sw, b_h * dh, b_w * dw, b_c),
-        writeable=False,
-    )
-    return view.reshape(n * places[0] * places[1], kh * kw * c)
+def _least(shape: tuple[int, ...], w: tuple[int, ...]) -> int:
+    """Return how many images are enough work for a thread."""
+    each = prod(shape[1:]) * prod(w[:3])
+    return 1 + int(WORTH / max(1, each))

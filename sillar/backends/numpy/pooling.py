@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sillar.backends.base import Array, Pair, Window
-from sillar.backends.numpy.convolution import taps
+from sillar.backends.numpy.strips import taps
 
 
 def max_pool(x: Array, window: Window) -> Array:

@@ -1,0 +1,79 @@
+"""Parts of images with a margin of zeros: copied out of a batch, and back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sillar.backends.base import Array, Pair, Window
+from sillar.backends.numpy.scratch import take
+
+
+def load(strip: Array, images: Array, top: int, left: int) -> None:
+    """Copy what is at (top, left) of the images into the strip, zeros where nothing is.
+
+    Both are (n, h, w, c), in any order of memory; top and left may be negative.
+    """
+    (first, last), (start, end) = _inside(strip, images, top, left)
+    strip[:, :first], strip[:, last:] = 0, 0
+    strip[:, first:last, :start], strip[:, first:last, end:] = 0, 0
+    part = images[:, top + first : top + last, left + start : left + end]
+    strip[:, first:last, start:end] = part
+
+
+def store(strip: Array, images: Array, top: int, left: int) -> None:
+    """Copy the strip to (top, left) of the images, but for what is outside."""
+    (first, last), (start, end) = _inside(strip, images, top, left)
+    part = images[:, top + first : top + last, left + start : left + end]
+    part[...] = strip[:, first:last, start:end]
+
+
+def _inside(strip: Array, images: Array, top: int, left: int) -> tuple[Pair, Pair]:
+    """Return the rows and columns of a strip at (top, left) that are in the images."""
+    rows = _overlap(strip.shape[1], images.shape[1], top)
+    return rows, _overlap(strip.shape[2], images.shape[2], left)
+
+
+def _overlap(size: int, whole: int, at: int) -> Pair:
+    first = min(size, max(0, -at))
+    return first, max(first, min(size, whole - at))
+
+
+def blocks(
+    x: Array, y: Array, window: Window, limit: int
+) -> Iterator[tuple[slice, slice]]:
+    """Yield (images, rows of y) whose windows, copied, fill about `limit` elements."""
+    n, oh, ow, _ = y.shape
+    size = window.kernel[0] * window.kernel[1] * x.shape[3]
+    places = max(1, limit // max(1, size))
+    images = max(1, places // max(1, oh * ow))
+    rows = min(oh, max(1, places // max(1, ow)))
+    for first in range(0, n, images):
+        for row in range(0, oh, rows):
+            yield slice(first, first + images), slice(row, min(oh, row + rows))
+
+
+def window_strip(x: Array, window: Window, row: int, places: Pair) -> Any:
+    """Return the part of images, margins included, that windows from `row` on see."""
+    (sh, sw), (top, left) = window.stride, (p[0] for p in window.padding)
+    height = (places[0] - 1) * sh + window.span(0)
+    width = (places[1] - 1) * sw + window.span(1)
+    first = row * sh - top
+    inside = first + height <= x.shape[1] and width <= x.shape[2]
+    if first >= 0 and left == 0 and inside:
+        return x[:, first : first + height, :width]
+    strip = take("strip", (len(x), height, width, x.shape[3]), x.dtype)
+    load(strip, x, first, -left)
+    return strip
+
+
+def taps(
+    images: Array, window: Window, places: Pair
+) -> Iterator[tuple[int, int, Array]]:
+    """Yield (i, j, view): the cells that kernel cell (i, j) meets at every place."""
+    (sh, sw), (dh, dw) = window.stride, window.dilation
+    for i in range(window.kernel[0]):
+        for j in range(window.kernel[1]):
+            rows = slice(i * dh, i * dh + (places[0] - 1) * sh + 1, sh)
+            columns = slice(j * dw, j * dw + (places[1] - 1) * sw + 1, sw)
+            yield i, j, images[:, rows, columns]
