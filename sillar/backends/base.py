@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple
 
 from sillar.errors import BackendError, ConfigError
@@ -140,6 +141,58 @@ class Backend(ABC):
         e, hits = self.exp(self._logits(x)), self._one_hot(x, labels)
         slopes = e / self.sum(e, axis=-1, keepdims=True) - self.astype(hits, x.dtype)
         return slopes * (g if isinstance(g, float) else self.expand_dims(g, axis=-1))
+
+    def layer_norm(self, x: Array, eps: float) -> Array:
+        """Return (x - mean) / sqrt(variance + eps) over the last axis."""
+        centred = x - self.mean(x, axis=-1, keepdims=True)
+        spread = self.mean(centred * centred, axis=-1, keepdims=True)
+        return centred / self.sqrt(spread + eps)
+
+    def layer_norm_input(self, g: Array, x: Array, eps: float) -> Array:
+        """Return the gradient of `layer_norm`."""
+        centred = x - self.mean(x, axis=-1, keepdims=True)
+        spread = self.mean(centred * centred, axis=-1, keepdims=True)
+        r = 1.0 / self.sqrt(spread + eps)
+        along = self.mean(g * centred, axis=-1, keepdims=True) * r * r
+        return r * (g - self.mean(g, axis=-1, keepdims=True) - centred * along)
+
+    def channel_squares(self, x: Array, centre: Array) -> Array:
+        """Return the sum of (x - centre)^2 over all axes but the last."""
+        return self.sum((x - centre) * (x - centre), axis=tuple(range(x.ndim - 1)))
+
+    def batch_norm(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        centre: Array,
+        spread: Array,
+        eps: float,
+    ) -> Array:
+        """Return (x - centre) / sqrt(spread + eps) * weight + bias, by channels."""
+        return (x - centre) / self.sqrt(spread + eps) * weight + bias
+
+    def batch_norm_input(
+        self,
+        g: Array,
+        x: Array,
+        weight: Array,
+        centre: Array,
+        spread: Array,
+        slope: Array,
+        total: Array,
+        eps: float,
+    ) -> Array:
+        """Return the gradient for x; `slope` and `total` are the others'."""
+        r, n = 1.0 / self.sqrt(spread + eps), max(1, prod(x.shape[:-1]))
+        return weight * r * (g - (total + (x - centre) * r * slope) / n)
+
+    def batch_norm_weight(
+        self, g: Array, x: Array, centre: Array, spread: Array, eps: float
+    ) -> Array:
+        """Return the gradient of `batch_norm` for its weight."""
+        y = (x - centre) / self.sqrt(spread + eps)
+        return self.sum(g * y, axis=tuple(range(x.ndim - 1)))
 
     def _logits(self, x: Array) -> Array:
         """Return x less its largest value along the last axis."""

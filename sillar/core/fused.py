@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sillar.core.dtypes import SCALARS
 from sillar.core.grad import grad
 from sillar.core.ops.shape import reshape
 from sillar.core.state import recording
@@ -41,6 +42,8 @@ def as_composed(kernel: Primitive, composed: Callable[..., Tensor], place: int) 
 
 def _own(x: Any, linked: bool) -> Any:
     """Return a tracked tensor of its own for x, tied to x's own graph if `linked`."""
+    if isinstance(x, SCALARS):
+        return x
     if linked and x.requires_grad:
         return reshape(x, shape=x.shape)
     out = wrap(x.data)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
-from sillar.core.functional import mean, variance
+from sillar.core.normalization import (
+    batch_norm,
+    channel_statistics,
+    layer_norm,
+    normalized,
+)
 from sillar.core.ops import reshape, sqrt
 from sillar.core.parameter import Buffer, Parameter
 from sillar.core.tensor import Tensor
@@ -38,12 +43,13 @@ class BatchNorm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_last_axis(self, x, self.n)
+        weight = 1.0 if self.weight is None else self.weight
+        bias = 0.0 if self.bias is None else self.bias
         if is_training():
-            centre, spread = self._batch_statistics(x)
-        else:
-            centre, spread = self.running_mean, self.running_var
-        y = (x - centre) / sqrt(spread + self.eps)
-        return y if self.weight is None else y * self.weight + self.bias
+            statistics = self._batch_statistics(x.detach())
+            return batch_norm(x, weight, bias, *statistics, eps=self.eps)
+        scale = weight / sqrt(self.running_var + self.eps)
+        return (x - self.running_mean) * scale + bias
 
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         count = x.size // self.n
@@ -52,11 +58,10 @@ class BatchNorm(Layer):
                 f"{self!r}: training needs two values or more per channel, got shape"
                 f" {x.shape}: use a larger batch"
             )
-        axes = tuple(range(x.ndim - 1))
-        centre, spread = mean(x, axes), variance(x, axes)
+        centre, spread = channel_statistics(x)
         for running, batch in (
-            (self.running_mean, centre.detach()),
-            (self.running_var, spread.detach() * (count / (count - 1))),
+            (self.running_mean, centre),
+            (self.running_var, spread * (count / (count - 1))),
         ):
             running.assign(running * (1 - self.momentum) + batch * self.momentum)
         return centre, spread
@@ -74,8 +79,7 @@ class LayerNorm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_last_axis(self, x, self.n)
-        centred = x - mean(x, -1, keepdims=True)
-        y = centred / sqrt(mean(centred * centred, -1, keepdims=True) + self.eps)
+        y = layer_norm(x, eps=self.eps)
         return y if self.weight is None else y * self.weight + self.bias
 
 
@@ -106,9 +110,7 @@ class GroupNorm(Layer):
         places = math.prod(x.shape[1:-1])
         parts = (x.shape[0], places, self.groups, self.n // self.groups)
         z = reshape(x, shape=parts)
-        centred = z - mean(z, (1, 3), keepdims=True)
-        spread = mean(centred * centred, (1, 3), keepdims=True)
-        y = reshape(centred / sqrt(spread + self.eps), shape=x.shape)
+        y = reshape(normalized(z, (1, 3), self.eps), shape=x.shape)
         return y if self.weight is None else y * self.weight + self.bias
 
 
@@ -120,7 +122,7 @@ def _check_last_axis(layer: Layer, x: Tensor, n: int) -> None:
 def _positive(owner: str, eps: float) -> float:
     if not eps > 0:
         raise ConfigError(f"{owner}: eps must be > 0, got {eps!r:.40}")
-    return eps
+    return float(eps)  # NumPy's own numbers are not weak
 
 
 def _between(owner: str, name: str, value: float) -> float:

@@ -5,8 +5,9 @@ from math import prod
 import numpy as np
 
 from sillar.backends import Window
-from sillar.core import ops
+from sillar.core import normalization, ops
 from sillar.core.ops.shape import ARRAY
+from sillar.core.tape import lift
 
 draws = np.random.default_rng(20)
 
@@ -74,6 +75,39 @@ MASK = np.array([[True, False, True], [False, True, True]])
 ROWS = np.array([2, 0, 2])  # 2 comes twice
 LABELS = np.array([2, 0, 2, 1])
 LABELS2 = np.array([[4, 0], [2, 4]])
+
+
+def batch_norm(x, weight, bias, *, eps):
+    return normalization.batch_norm(x, weight, bias, *statistics(x), eps=eps)
+
+
+def batch_norm_input(g, x, weight, *, eps):
+    g, x = lift(g), lift(x)
+    saved = *statistics(x), batch_norm_weight(g, x, weight, eps=eps).detach()
+    total = g.detach().sum(axis=tuple(range(g.ndim - 1)))
+    return normalization.batch_norm_input(g, x, weight, *saved, total, eps=eps)
+
+
+def batch_norm_weight(g, x, weight, *, eps):
+    return normalization.batch_norm_weight(g, x, weight, *statistics(x), eps=eps)
+
+
+def statistics(x):
+    return normalization.channel_statistics(lift(x).detach())
+
+
+# Primitives that are given what was computed before, as functions of the rest.
+SAVED = {
+    batch_norm: normalization.batch_norm,
+    batch_norm_input: normalization.batch_norm_input,
+    batch_norm_weight: normalization.batch_norm_weight,
+}
+
+
+def primitive_of(op):
+    """Return the primitive that a case is about."""
+    return SAVED.get(op, op)
+
 
 # primitive, tensor arguments, static parameters
 OTHERS = {
@@ -177,6 +211,53 @@ OTHERS = {
     "cumsum-first": (ops.cumsum, [normal(2, 3)], {}),
     "cumsum-from-end": (ops.cumsum, [normal(2, 3, 2)], {"axis": -2}),
     "cumsum-empty": (ops.cumsum, [normal(0, 3)], {}),
+    "layer_norm": (normalization.layer_norm, [normal(3, 4)], {"eps": 0.1}),
+    "layer_norm-one": (normalization.layer_norm, [normal(2, 3, 1)], {"eps": 0.1}),
+    "layer_norm-empty": (normalization.layer_norm, [normal(0, 4)], {"eps": 0.1}),
+    "layer_norm_input": (
+        normalization.layer_norm_input,
+        [normal(2, 2, 4), normal(2, 2, 4)],
+        {"eps": 0.1},
+    ),
+    "layer_norm_input-one": (
+        normalization.layer_norm_input,
+        [normal(3, 1), normal(3, 1)],
+        {"eps": 0.1},
+    ),
+    "channel_squares": (normalization.channel_squares, [normal(4, 3), normal(3)], {}),
+    "channel_squares-images": (
+        normalization.channel_squares,
+        [normal(2, 2, 3, 2), normal(2)],
+        {},
+    ),
+    "channel_squares-empty": (
+        normalization.channel_squares,
+        [normal(0, 3), normal(3)],
+        {},
+    ),
+    "batch_norm": (batch_norm, [normal(5, 3), normal(3), normal(3)], {"eps": 0.1}),
+    "batch_norm-images": (
+        batch_norm,
+        [normal(2, 2, 3, 2), normal(2), normal(2)],
+        {"eps": 0.1},
+    ),
+    "batch_norm-weak": (batch_norm, [normal(5, 3), 1.0, 0.0], {"eps": 0.1}),
+    "batch_norm-one": (batch_norm, [normal(3, 1), normal(1), normal(1)], {"eps": 0.1}),
+    "batch_norm_input": (
+        batch_norm_input,
+        [normal(4, 3), normal(4, 3), normal(3)],
+        {"eps": 0.1},
+    ),
+    "batch_norm_input-weak": (
+        batch_norm_input,
+        [normal(4, 3), normal(4, 3), 0.5],
+        {"eps": 0.1},
+    ),
+    "batch_norm_weight": (
+        batch_norm_weight,
+        [normal(2, 3, 2), normal(2, 3, 2), normal(2)],
+        {"eps": 0.1},
+    ),
     "matmul": (ops.matmul, [normal(2, 3), normal(3, 4)], {}),
     "matmul-stacks": (ops.matmul, [normal(5, 2, 3), normal(5, 3, 1)], {}),
     "matmul-broadcast": (ops.matmul, [normal(4, 1, 2, 3), normal(5, 3, 2)], {}),

@@ -149,7 +149,9 @@ def test_forwards_use_only_the_array_standard(op, args, static):
     ]
     expected, got = op(*args, **static).numpy(), op(*tensors, **static)
     assert type(got.data) is StrictBackend.array_types[0]
-    np.testing.assert_allclose(expected, got.numpy(), rtol=1e-14, strict=True)
+    np.testing.assert_allclose(
+        expected, got.numpy(), rtol=1e-12, atol=1e-14, strict=True
+    )
 
 
 @pytest.mark.usefixtures("strict")

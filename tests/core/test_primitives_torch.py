@@ -1,12 +1,13 @@
 """Values and gradients of the primitives that PyTorch has, held against it."""
 
 import numpy as np
+import primitive_cases
 import pytest
 import torch
 from primitive_cases import CASES
 from torch.nn import functional as torch_nn
 
-from sillar.core import ops
+from sillar.core import normalization, ops
 from sillar.core.grad import grad
 from sillar.core.tensor import Tensor
 
@@ -64,6 +65,33 @@ def cross_entropy_input(g, x, labels):
     return slopes * (g if isinstance(g, float) else g[..., None])
 
 
+def layer_norm(x, *, eps):
+    return torch_nn.layer_norm(x, x.shape[-1:], eps=eps)
+
+
+def batch_norm(x, weight, bias, *, eps):
+    if isinstance(weight, float):  # PyTorch's way to say so is None
+        weight = bias = None
+    y = x.reshape(-1, x.shape[-1])
+    y = torch_nn.batch_norm(y, None, None, weight, bias, training=True, eps=eps)
+    return y.reshape(x.shape)
+
+
+def layer_norm_input(g, x, *, eps):
+    return torch.autograd.grad(layer_norm(x, eps=eps), x, g, create_graph=True)[0]
+
+
+def batch_norm_input(g, x, weight, *, eps):
+    y = batch_norm(x, weight, torch.zeros_like(weight), eps=eps)
+    return torch.autograd.grad(y, x, g, create_graph=True)[0]
+
+
+def batch_norm_weight(g, x, weight, *, eps):
+    y = batch_norm(x, weight, torch.zeros_like(weight), eps=eps)
+    dw = torch.autograd.grad(y, weight, g, create_graph=True)[0]
+    return dw + weight * 0.0  # there it is not even an input
+
+
 def sum_pool(x, *, window):
     y = torch_nn.avg_pool2d(first(x), window.kernel, window.stride)
     return last(y) * window.kernel[0] * window.kernel[1]
@@ -117,6 +145,14 @@ TORCH = {
     ops.cross_entropy: cross_entropy,
     ops.cross_entropy_input: cross_entropy_input,
     ops.cumsum: lambda x, *, axis=0: x.cumsum(axis),
+    normalization.layer_norm: layer_norm,
+    normalization.layer_norm_input: layer_norm_input,
+    normalization.channel_squares: lambda x, centre: (
+        (x - centre).square().sum(tuple(range(x.ndim - 1)))
+    ),
+    primitive_cases.batch_norm: batch_norm,
+    primitive_cases.batch_norm_input: batch_norm_input,
+    primitive_cases.batch_norm_weight: batch_norm_weight,
     ops.matmul: torch.matmul,
     ops.einsum_: lambda *xs, subscripts: torch.einsum(subscripts, *xs),
     ops.conv: conv,
@@ -133,6 +169,7 @@ WITHOUT = {
     ops.sum_unpool: "a gradient, not public there",
 }
 NOT_THERE = {
+    "batch_norm_input-weak": "no numbers as weights",
     "getitem": "negative steps",
     "getitem-ellipsis": "no arrays: the table's function has no template",
     "scatter_add-slice": "no slices in index_put",

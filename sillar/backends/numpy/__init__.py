@@ -11,6 +11,7 @@ from sillar.backends.base import Array, Backend, Pair
 from sillar.backends.numpy import (
     convolution,
     memory,
+    normalization,
     parts,
     plan,
     pooling,
@@ -38,6 +39,12 @@ class NumpyBackend(Backend):
     sum_unpool = staticmethod(pooling.sum_unpool)
     cross_entropy = staticmethod(softmax.cross_entropy)
     cross_entropy_input = staticmethod(softmax.cross_entropy_input)
+    layer_norm = staticmethod(normalization.layer_norm)
+    layer_norm_input = staticmethod(normalization.layer_norm_input)
+    channel_squares = staticmethod(normalization.channel_squares)
+    batch_norm = staticmethod(normalization.batch_norm)
+    batch_norm_input = staticmethod(normalization.batch_norm_input)
+    batch_norm_weight = staticmethod(normalization.batch_norm_weight)
     erf = staticmethod(special.erf)
     scatter_add = staticmethod(scatter.scatter_add)
     sum = staticmethod(reductions.sum)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import chain
+from sillar.backends.numpy import chain, normalization
 from sillar.backends.numpy.chain import ELEMENTWISE
 from sillar.backends.numpy.reductions import sum_into
 from sillar.backends.numpy.source import function
@@ -25,7 +25,12 @@ from sillar.backends.numpy.source import function
 # Primitives whose result may share its first operand's memory.
 VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem", "einsum"))
 # Kernels of ours that take an `out` argument, by the primitive's name.
-INTO: dict[str, Callable[..., Array]] = {}
+INTO: dict[str, Callable[..., Array]] = {
+    "layer_norm": normalization.layer_norm,
+    "layer_norm_input": normalization.layer_norm_input,
+    "batch_norm": normalization.batch_norm,
+    "batch_norm_input": normalization.batch_norm_input,
+}
 PAGE = 64  # bytes: buffers start where a vector register's load does
 
 

@@ -58,7 +58,7 @@ BLAND = frozenset(  # functions of each element, of any number of operands
         *("log1p", "sqrt", "sin", "cos", "tanh", "sign", "maximum", "minimum", "erf"),
         *("absolute", "greater", "greater_equal", "less", "less_equal", "equal"),
         *("not_equal", "where", "power", "sigmoid", "softplus", "relu", "astype"),
-        *("gelu", "gelu_slope", "gelu_tanh", "gelu_tanh_slope"),
+        *("batch_norm", "batch_norm_input"),
     )
 )
 
@@ -222,6 +222,27 @@ def _examples(given: Given) -> Split | None:
     return Split(cut, [cut.axis if shape else None for shape in given.shapes])
 
 
+def _rows(given: Given) -> Split | None:
+    """Cut every operand along an axis before the last, which is looked at whole."""
+    rank = len(given.out)
+    cut = next(s for s in given.states if s)
+    if isinstance(cut, Cut) and cut.axis == rank - 1:
+        return None
+    return elementwise(given)
+
+
+def _over_channels(given: Given) -> Split | None:
+    """Sum over all axes but the last; what has that axis alone is whole."""
+    cuts = {s for s in given.states if s}
+    cut = next(iter(cuts))
+    rank = max(len(shape) for shape in given.shapes)
+    if len(cuts) > 1 or not isinstance(cut, Cut) or cut.axis == rank - 1:
+        return None
+    return Split(
+        Term(), [cut.axis if len(shape) == rank else None for shape in given.shapes]
+    )
+
+
 def _conv(given: Given) -> Split | None:
     first, weight = given.states
     if isinstance(first, Cut) and first.axis == 0 and weight is None:
@@ -311,6 +332,8 @@ RULES: dict[str, Rule] = {
     "einsum": _einsum,
     **dict.fromkeys(("conv", "conv_input"), _conv),
     "conv_weight": _conv_weight,
+    **dict.fromkeys(("layer_norm", "layer_norm_input"), _rows),
+    **dict.fromkeys(("channel_squares", "batch_norm_weight"), _over_channels),
     **dict.fromkeys(("cross_entropy", "cross_entropy_input"), _examples),
     **dict.fromkeys(
         ("max_pool", "max_pool_at", "max_unpool", "sum_pool", "sum_unpool"), _images

@@ -1,0 +1,110 @@
+"""Normalisation over the last axis and by channels, each with its gradient's kernel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sillar.backends import Array
+from sillar.core.functional import mean
+from sillar.core.fused import as_composed
+from sillar.core.ops import sqrt, sum_
+from sillar.core.ops.reduce import Axis
+from sillar.core.tape import primitive
+from sillar.core.tensor import Tensor
+
+
+def normalized(x: Tensor, axis: Axis, eps: float) -> Tensor:
+    """Return (x - mean) / sqrt(variance + eps) over `axis`, in primitives."""
+    centred = x - mean(x, axis, keepdims=True)
+    return centred / sqrt(mean(centred * centred, axis, keepdims=True) + eps)
+
+
+def _over_last_axis(x: Tensor, *, eps: float) -> Tensor:
+    return normalized(x, -1, eps)
+
+
+def _by_channels(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    return normalized(x, tuple(range(x.ndim - 1)), eps) * weight
+
+
+@primitive
+def layer_norm(xp: Any, x: Array, *, eps: float) -> Array:
+    """Return (x - mean) / sqrt(variance + eps) over the last axis."""
+    return xp.layer_norm(x, eps)
+
+
+@primitive
+def layer_norm_input(xp: Any, g: Array, x: Array, *, eps: float) -> Array:
+    """Return the gradient of `layer_norm`."""
+    return xp.layer_norm_input(g, x, eps)
+
+
+layer_norm.defvjp(lambda g, y, x, *, eps: layer_norm_input(g, x, eps=eps))
+as_composed(layer_norm_input, _over_last_axis, 0)
+
+
+@primitive
+def channel_squares(xp: Any, x: Array, centre: Array) -> Array:
+    """Return the sum of (x - centre)^2 over all axes but the last."""
+    return xp.channel_squares(x, centre)
+
+
+channel_squares.defvjp(
+    lambda g, y, x, centre: (x - centre) * g * 2.0,
+    lambda g, y, x, centre: (centre - x) * g * 2.0,
+)
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the variance over all axes but the last."""
+    centre = mean(x, tuple(range(x.ndim - 1)))
+    return centre, channel_squares(x, centre) * (1.0 / math.prod(x.shape[:-1]))
+
+
+@primitive
+def batch_norm(
+    xp: Any, x: Array, weight: Array, bias: Array, *statistics: Array, eps: float
+) -> Array:
+    """Return (x - mean) / sqrt(variance + eps) * weight + bias, by channels.
+
+    The statistics are those of x, `channel_statistics`; they have no gradient of their
+    own, since that of x includes it.
+    """
+    return xp.batch_norm(x, weight, bias, *statistics, eps)
+
+
+@primitive
+def batch_norm_input(
+    xp: Any, g: Array, x: Array, weight: Array, *saved: Array, eps: float
+) -> Array:
+    """Return the gradient of `batch_norm` for x.
+
+    What is saved: the statistics, and the gradients for weight and bias.
+    """
+    return xp.batch_norm_input(g, x, weight, *saved, eps)
+
+
+@primitive
+def batch_norm_weight(
+    xp: Any, g: Array, x: Array, weight: Array, *statistics: Array, eps: float
+) -> Array:
+    """Return the gradient of `batch_norm` for its weight."""
+    return xp.batch_norm_weight(g, x, *statistics, eps)
+
+
+def _batch_norm_input(
+    g: Tensor, y: Tensor, x: Tensor, w: Any, b: Any, *statistics: Tensor, eps: float
+) -> Tensor:
+    slope = batch_norm_weight(g.detach(), x.detach(), w, *statistics, eps=eps)
+    total = sum_(g.detach(), axis=tuple(range(g.ndim - 1)))
+    return batch_norm_input(g, x, w, *statistics, slope, total, eps=eps)
+
+
+batch_norm.defvjp(
+    _batch_norm_input,
+    lambda g, y, x, w, b, *s, eps: batch_norm_weight(g, x, w, *s, eps=eps),
+    lambda g, y, x, w, b, *s, eps: g,
+)
+as_composed(batch_norm_input, _by_channels, 0)
+as_composed(batch_norm_weight, _by_channels, 1)
