@@ -97,11 +97,15 @@ def test_core_is_ordered_inside(path):
             assert CORE_ORDER.index(words[2]) < CORE_ORDER.index(own), module
 
 
-@pytest.mark.parametrize("library", ["jax", "torch", "threadpoolctl", "typer", "rich"])
+LIBRARIES = ["jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_imported_in_its_own_place_only(library):
     places = {
         "typer": ("cli",),
         "rich": ("cli",),
+        "graphviz": ("watch/draw.py",),
         "threadpoolctl": ("cli", "backends/numpy/threads.py"),
     }
     homes = places.get(library, (f"backends/{library}.py",))

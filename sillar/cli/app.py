@@ -207,6 +207,44 @@ def inspect(
 
 
 @app.command()
+def draw(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to: .svg, .png, .pdf or .dot; RUN/graph.svg by default.",
+        ),
+    ] = None,
+    unfold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER", help="Show the operations of this layer; all for all."
+        ),
+    ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", metavar="", help="Colour by the gradient.")
+    ] = False,
+    boxes: Annotated[
+        int, typer.Option(metavar="N", min=4, help="Boxes before layers are unfolded.")
+    ] = 60,
+    data: Data = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw how a run's model computes its loss, in boxes for layers."""
+    from sillar.cli.draw import draw
+
+    layers = True if unfold == ["all"] else unfold or ()
+    result = draw(run, out, layers, gradients=gradients, boxes=boxes, folder=data)
+    if as_json:
+        show.as_json(result)
+    else:
+        count = f"{result['operations']:,} operations in {result['boxes']:,} boxes"
+        show.put(show.pairs("picture", [("file", result["file"]), ("shows", count)]))
+
+
+@app.command()
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Show what this machine has, and what slows training down on it."""
     from sillar.cli.doctor import examine, tables

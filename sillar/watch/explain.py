@@ -64,7 +64,7 @@ def explain_step(
         if run.times > 1:
             rows += ["", *_again(steps, run.start, run.period, run.times)]
     rows += ["", f"d loss / d {name}: {weight.shape}, norm {last:.4g}"]
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def _found(weight: Tensor | str, model: Layer | None) -> tuple[Tensor, str]:
@@ -129,9 +129,9 @@ def _told(graph: Graph, i: int, step: _Step, weight: Tensor) -> Iterator[str]:
     formula = formula_of(node.primitive)
     kind = graph.kinds.get(tuple(step.layer.split(".")) if step.layer else (), "")
     where = " ".join(dict.fromkeys(filter(None, [step.layer, kind])))
-    static = "".join(f", {k}={v!r:.30}" for k, v in node.static.items())
-    head = f"{i + 1:>3}. {node.primitive.name}{static}"
-    yield _cut(f"{head}  ({where})" if where else head)
+    head = f"{i + 1:>3}. {node.primitive.name}" + (f"  ({where})" if where else "")
+    static = [f"{name}={_short(value)}" for name, value in node.static.items()]
+    yield _cut(", ".join([head, *static]))
     shapes = ", ".join(
         f"{formula.argument(k)} {x.shape}" if isinstance(x, Tensor) else f"{x:g}"
         for k, x in enumerate(node.inputs)
@@ -168,6 +168,11 @@ def _again(steps: Sequence[_Step], start: int, period: int, times: int) -> list[
         initial_indent="     ",
         subsequent_indent="     ",
     )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _cut(line: str) -> str:

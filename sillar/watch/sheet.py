@@ -66,8 +66,9 @@ class Sheet:
     def _norms(self) -> dict[int, float]:
         """Return the norm of the gradient at all that is shown."""
         shown = {k: x for flow in self.flows.values() for k, x in flow.items()}
-        for leaves in self.leaves:
-            shown |= {k: x for k, x in leaves.items() if x.requires_grad}
+        for box, leaves in zip(self.boxes, self.leaves, strict=True):
+            if _is_single(box):
+                shown |= {k: x for k, x in leaves.items() if x.requires_grad}
         norms = gradient_norms(self.graph.output, list(shown.values()))
         return dict(zip(shown, norms, strict=True))
 
@@ -116,7 +117,7 @@ class Sheet:
             new = {k: x for k, x in self.leaves[b].items() if k not in seen and x.ndim}
             seen |= new.keys()
             data = {k: x for k, x in new.items() if not isinstance(x, Parameter)}
-            single = len(box.operations) == 1 and not box.where
+            single = _is_single(box)
             for k, x in new.items():
                 if k not in data and single and not isinstance(x, Buffer):
                     name = self.graph.names.get(k, "parameter").rpartition(".")[2]
@@ -170,6 +171,11 @@ def _described(box: Box, trained: Sequence[Parameter]) -> tuple[list[str], str]:
     if trained and (box.where or len(box.operations) > 1):
         names.append(f"{sum(p.size for p in trained):,} parameters")
     return names, TRAINED if trained else OUTSIDE if _outside(box) else PLAIN
+
+
+def _is_single(box: Box) -> bool:
+    """Say whether a box is an operation by itself, beside which weights are drawn."""
+    return len(box.operations) == 1 and not box.where
 
 
 def _outside(box: Box) -> bool:

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+from importlib.util import find_spec
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -16,9 +17,10 @@ import sillar as sl
 from sillar import nn
 from sillar.watch import draw
 
+MISSING = shutil.which("dot") is None or find_spec("graphviz") is None
 needs_dot = pytest.mark.skipif(
-    shutil.which("dot") is None and "CI" not in os.environ,
-    reason="needs the program dot of Graphviz",
+    MISSING and "CI" not in os.environ,
+    reason="needs Graphviz: the program dot and the package graphviz",
 )
 NODE = re.compile(r"^ *(\w+) \[(?:.*, )?label=<<B>(.*?)</B>(.*)>\]$", re.MULTILINE)
 EDGE = re.compile(r'^ *(\w+) -> (\w+) \[label="(.*?)"', re.MULTILINE)
@@ -235,6 +237,16 @@ def test_norms_are_those_of_the_gradient():
     assert len(set(fills)) > 2
 
 
+def test_the_scale_spans_what_is_shown():
+    model = mlp()
+    drawing = draw(loss_of(model), model, gradients=True)
+    sizes = [float(n) for n in re.findall(r">gradient ([\d.e-]+)<", drawing.dot)]
+    marks = [float(n) for n in re.findall(r">(\d\.\de[+-]\d\d)<", drawing.dot)]
+    assert marks[-1] == max(sizes) == 1
+    assert marks == sorted(marks)
+    assert marks[0] <= min(sizes)
+
+
 def test_what_is_not_finite_has_a_colour_of_its_own():
     x = sl.Tensor([1.0, 0.0], requires_grad=True)
     with np.errstate(all="ignore"):
@@ -297,8 +309,8 @@ def test_the_text_needs_neither_package_nor_program(tmp_path, monkeypatch):
         drawing.svg()
 
 
+@needs_dot
 def test_a_missing_program_is_one_clear_sentence(tmp_path, monkeypatch):
-    pytest.importorskip("graphviz") if "CI" not in os.environ else None
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(sl.errors.DependencyError, match="install Graphviz"):
         draw(chain(5)).svg()

@@ -105,7 +105,7 @@ def test_a_loss_computed_before_and_tensors_without_a_model():
     w = sl.Tensor([3.0, 4.0], requires_grad=True)
     text = explain_step((w * w).sum() * 0.5, w)
     assert "the gradient passes 3 of 3 operations" in " ".join(text.split())
-    assert text.endswith("d loss / d the weight: (2,), norm 5\n")
+    assert text.endswith("d loss / d the weight: (2,), norm 5")
     assert "da = g * b, for the weight\n     db = g * a, for the weight" in text
 
 
