@@ -114,12 +114,13 @@ class Sheet:
         seen: set[int] = set()
         fed = {b for _, b in self.flows}
         for b, box in enumerate(self.boxes):
-            new = {k: x for k, x in self.leaves[b].items() if k not in seen and x.ndim}
-            seen |= new.keys()
-            data = {k: x for k, x in new.items() if not isinstance(x, Parameter)}
             single = _is_single(box)
-            for k, x in new.items():
-                if k not in data and single and not isinstance(x, Buffer):
+            new = {k: x for k, x in self.leaves[b].items() if k not in seen and x.ndim}
+            data = {k: x for k, x in new.items() if not isinstance(x, Parameter)}
+            weights = {k: x for k, x in new.items() if k not in data and single}
+            seen |= data.keys() | weights.keys()
+            for k, x in weights.items():
+                if not isinstance(x, Buffer):
                     name = self.graph.names.get(k, "parameter").rpartition(".")[2]
                     yield b, name, x.shape, {k: x}
             if data and (single or b not in fed or _outside(box)):

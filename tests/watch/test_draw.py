@@ -207,6 +207,14 @@ def test_a_cell_called_again_and_again_is_one_box():
     assert "100 operations|20 parameters" in str(nodes(drawing))
 
 
+def test_a_shared_weight_is_drawn_where_it_is_used_again():
+    model = nn.GPT(7, 8, blocks=1, heads=2, context=4).init(sl.Rng(0))
+    tokens = sl.Rng(1).integers(0, 7, (2, 4))
+    found = arrows(draw(lambda: model(tokens).sum(), model))
+    assert ("weight", "transpose", "") in found
+    assert [a for a, b, _ in found if b.startswith("Embedding")] == ["data", "weight"]
+
+
 class Damped(nn.Layer):
     """The identity, with a gradient that is wrong by a factor."""
 

@@ -32,6 +32,10 @@ def test_every_primitive_has_a_formula(primitive):
     assert len(formula.arguments) >= len(named)
 
 
+def test_no_formula_is_left_of_a_primitive_that_is_gone():
+    assert {p.name for p in OURS} == set(formulas.FORMULAS)
+
+
 NAMES = "exp log sqrt sin cos tanh sign maximum minimum where pi sum"
 WORDS = {name: getattr(np, name) for name in NAMES.split()}
 WORDS |= {"erf": erf, "abs": np.abs}
