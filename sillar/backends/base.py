@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
+from sillar.backends import attention
 from sillar.errors import BackendError, ConfigError
 
 Array = Any  # a raw array of some back end
@@ -202,6 +203,21 @@ class Backend(ABC):
     def _one_hot(self, x: Array, labels: Array) -> Array:
         classes = self.arange(x.shape[-1], dtype=labels.dtype)
         return self.equal(self.expand_dims(labels, axis=-1), classes)
+
+    def attention(self, qkv: Array, allowed: Any, heads: int, causal: bool) -> Array:
+        """Return softmax(q k^T / sqrt(d)) v of each head (batch, n, heads * d).
+
+        The last axis of qkv has the queries of all heads, then keys, then values.
+        `allowed` is True, or truths (batch, heads, n, n) of sizes that broadcast; a
+        query that sees nothing gets 0. Causal: query i sees keys up to i.
+        """
+        return attention.forward(self, qkv, allowed, heads, causal)
+
+    def attention_slope(
+        self, g: Array, qkv: Array, allowed: Any, heads: int, causal: bool
+    ) -> Array:
+        """Return the gradient of `attention` for qkv."""
+        return attention.slope(self, g, qkv, allowed, heads, causal)
 
 
 _BY_TYPE: dict[type, Backend] = {}

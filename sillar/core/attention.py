@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sillar.backends import backend_of
+from sillar.backends import Array, backend_of
+from sillar.backends.attention import LOW
+from sillar.core.fused import as_composed
 from sillar.core.ops import astype, exp, matmul, max_, reshape, sum_, transpose, where
 from sillar.core.ops.linalg import swap
+from sillar.core.tape import primitive
 from sillar.core.tensor import Tensor, wrap
-
-LOW = -1e30  # a score that no other comes near: its exponential is 0
 
 
 def attention_weights(q: Tensor, k: Tensor, allowed: Any = True) -> Tensor:
@@ -50,3 +51,44 @@ def join_heads(x: Tensor) -> Tensor:
     """Return (batch, heads, n, d) as (batch, n, heads * d)."""
     batch, heads, n, d = x.shape
     return reshape(transpose(x, axes=(0, 2, 1, 3)), shape=(batch, n, heads * d))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Any, *, causal: bool) -> Tensor:
+    """Return what the queries of each head gather, (batch, n, heads * d)."""
+    n, m = q.shape[2], k.shape[2]
+    weights = attention_weights(q, k, visible(q, n, m, mask, causal))
+    return join_heads(matmul(weights, v))
+
+
+def self_attention(qkv: Tensor, mask: Any, *, heads: int, causal: bool) -> Tensor:
+    """Return the function that `attention` computes, in primitives."""
+    width = qkv.shape[-1] // 3
+    parts = (qkv[..., i * width : (i + 1) * width] for i in range(3))
+    q, k, v = (split_heads(part, heads) for part in parts)
+    return attend(q, k, v, mask, causal=causal)
+
+
+@primitive
+def attention(xp: Any, qkv: Array, mask: Any, *, heads: int, causal: bool) -> Array:
+    """Return softmax(q k^T / sqrt(d)) v of all heads, joined: (batch, n, width).
+
+    qkv (batch, n, 3 * width) holds queries, keys and values; `mask` is True or truths
+    (batch, heads, n, n), each of that size or 1.
+    """
+    return xp.attention(qkv, mask, heads, causal)
+
+
+@primitive
+def attention_slope(
+    xp: Any, g: Array, qkv: Array, mask: Any, *, heads: int, causal: bool
+) -> Array:
+    """Return the gradient of `attention` for qkv."""
+    return xp.attention_slope(g, qkv, mask, heads, causal)
+
+
+attention.defvjp(
+    lambda g, y, qkv, mask, *, heads, causal: attention_slope(
+        g, qkv, mask, heads=heads, causal=causal
+    )
+)
+as_composed(attention_slope, self_attention, 0)

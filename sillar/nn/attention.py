@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sillar.core.attention import attention_weights, join_heads, split_heads, visible
+from sillar.core.attention import (
+    attention,
+    attention_weights,
+    join_heads,
+    split_heads,
+    visible,
+)
 from sillar.core.ops import reshape
 from sillar.core.parameter import Initializer
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DtypeError, ShapeError
 from sillar.nn.initializers import xavier_uniform
-from sillar.nn.layer import Layer
+from sillar.nn.layer import Layer, is_training
 from sillar.nn.layers import Dense, at_least, dropout, probability
 from sillar.nn.positions import check_tokens, even, rotate
 
@@ -68,6 +74,10 @@ class Attention(Layer):
     def forward(self, x: Tensor, *more: Tensor) -> Tensor:
         check_tokens(self, x, self.width)
         context, mask = self._context_and_mask(x, more)
+        drops = self.dropout > 0 and is_training()
+        if context is x and self.kv_width is None and not (self.rotary or drops):
+            options: dict[str, Any] = {"heads": self.heads, "causal": self.causal}
+            return self.out(attention(self.qkv(x), mask, **options))
         q, k, v = (split_heads(part, self.heads) for part in self._parts(x, context))
         if self.rotary:
             q, k = rotate(q), rotate(k)

@@ -6,6 +6,7 @@ import numpy as np
 
 from sillar.backends import Window
 from sillar.core import normalization, ops
+from sillar.core.attention import attention, attention_slope
 from sillar.core.ops.shape import ARRAY
 from sillar.core.tape import lift
 
@@ -109,8 +110,35 @@ def primitive_of(op):
     return SAVED.get(op, op)
 
 
+SEEN = np.array([[True, True, False], [False, False, False]])[:, None, None]
+PAIRED = np.array([[[[True, False, True], [False, True, True], [True, True, True]]]])
+
+# name: batch, tokens and width of queries, keys and values; mask, heads, causal
+ATTENDING = {
+    "heads": ((2, 3, 4), True, 2, False),
+    "causal": ((2, 3, 2), True, 1, True),
+    "mask": ((2, 3, 2), SEEN, 2, False),
+    "pairs": ((2, 3, 2), PAIRED, 1, True),
+    "one": ((1, 1, 2), True, 2, True),
+    "empty": ((0, 3, 2), True, 1, True),
+}
+
+
+def attending():
+    """Return the cases of attention, then those of its gradient."""
+    found = {}
+    for name, ((batch, n, width), mask, heads, causal) in ATTENDING.items():
+        given = [normal(batch, n, 3 * width), mask]
+        static = {"heads": heads, "causal": causal}
+        found[f"attention-{name}"] = (attention, given, static)
+        given = [normal(batch, n, width), *given]
+        found[f"attention_slope-{name}"] = (attention_slope, given, static)
+    return found
+
+
 # primitive, tensor arguments, static parameters
 OTHERS = {
+    **attending(),
     "power-weak": (ops.power, [positive(4), 3], {}),
     "power-by-1": (ops.power, [normal(4), 1], {}),
     "power-by-0": (ops.power, [normal(4), 0.0], {}),

@@ -6,8 +6,10 @@ import pytest
 import torch
 from primitive_cases import CASES
 from torch.nn import functional as torch_nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sillar.core import normalization, ops
+from sillar.core.attention import attention, attention_slope
 from sillar.core.grad import grad
 from sillar.core.tensor import Tensor
 
@@ -92,6 +94,21 @@ def batch_norm_weight(g, x, weight, *, eps):
     return dw + weight * 0.0  # there it is not even an input
 
 
+def attention_(qkv, mask, *, heads, causal):
+    batch, n, width = qkv.shape
+    parts = qkv.reshape(batch, n, 3, heads, width // (3 * heads))
+    q, k, v = parts.permute(2, 0, 3, 1, 4)
+    seen = torch.ones(n, n, dtype=bool).tril() if causal else torch.ones(n, n) > 0
+    y = torch_nn.scaled_dot_product_attention(q, k, v, attn_mask=seen & mask)
+    return y.transpose(1, 2).reshape(batch, n, width // 3)
+
+
+def attention_slope_(g, qkv, mask, **static):
+    with sdpa_kernel(SDPBackend.MATH):  # the others have no second order
+        y = attention_(qkv, mask, **static)
+    return torch.autograd.grad(y, qkv, g, create_graph=True)[0]
+
+
 def sum_pool(x, *, window):
     y = torch_nn.avg_pool2d(first(x), window.kernel, window.stride)
     return last(y) * window.kernel[0] * window.kernel[1]
@@ -162,6 +179,8 @@ TORCH = {
         torch_nn.max_pool2d(first(x), window.kernel, window.stride)
     ),
     ops.sum_pool: sum_pool,
+    attention: attention_,
+    attention_slope: attention_slope_,
 }
 WITHOUT = {
     ops.max_pool_at: "a gradient's gradient, not public there",
@@ -175,6 +194,7 @@ NOT_THERE = {
     "scatter_add-slice": "no slices in index_put",
     "power-of-2": "the exponent alone cannot be a tensor beside a float",
     "conv-empty": "its gradient refuses empty batches",
+    "attention_slope-empty": "no second order for an empty batch",
 }
 TIES = {
     "maximum": (ops.maximum, [np.array([1.0, 2.0]), np.array([1.0, 3.0])], {}),

@@ -9,6 +9,7 @@ import numpy as np
 
 from sillar.backends.base import Array, Backend, Pair
 from sillar.backends.numpy import (
+    attention,
     convolution,
     memory,
     normalization,
@@ -45,6 +46,8 @@ class NumpyBackend(Backend):
     batch_norm = staticmethod(normalization.batch_norm)
     batch_norm_input = staticmethod(normalization.batch_norm_input)
     batch_norm_weight = staticmethod(normalization.batch_norm_weight)
+    attention_slope = staticmethod(attention.attention_slope)
+    attention = staticmethod(attention.attention)
     erf = staticmethod(special.erf)
     scatter_add = staticmethod(scatter.scatter_add)
     sum = staticmethod(reductions.sum)

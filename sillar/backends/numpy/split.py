@@ -205,7 +205,7 @@ def _is_along(state: State, axis: int) -> bool:
 
 
 def _images(given: Given) -> Split | None:
-    """Cut every operand along its first axis."""
+    """Cut every operand along its first axis, images and sequences."""
     states = {s for s in given.states if s}
     if len(states) != 1 or not _is_along(next(iter(states)), 0):
         return None
@@ -334,6 +334,7 @@ RULES: dict[str, Rule] = {
     "conv_weight": _conv_weight,
     **dict.fromkeys(("layer_norm", "layer_norm_input"), _rows),
     **dict.fromkeys(("channel_squares", "batch_norm_weight"), _over_channels),
+    **dict.fromkeys(("attention", "attention_slope"), _images),
     **dict.fromkeys(("cross_entropy", "cross_entropy_input"), _examples),
     **dict.fromkeys(
         ("max_pool", "max_pool_at", "max_unpool", "sum_pool", "sum_unpool"), _images
@@ -349,6 +350,8 @@ def work(name: str, shapes: Sequence[Shape], out: Shape) -> int:
         return 2 * prod(out) * prod(shapes[1][:3])
     if name == "conv_weight":
         return 2 * prod(out) * prod(shapes[1][:3])
+    if name in ("attention", "attention_slope"):
+        return 4 * prod(out) * out[1]
     return 0 if name in ("reshape", "transpose", "broadcast_to") else 10 * prod(out)
 
 
