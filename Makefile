@@ -1,6 +1,6 @@
 # make demo   create .venv, install, train a CNN on the digits
 # make test   create .venv, install what the tests need, run them
-# make bench  measure beside PyTorch and JAX
+# make bench  measure beside PyTorch, JAX and ONNX Runtime
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,10 +20,10 @@ lint: .venv/tests
 	$(BIN)/mypy
 
 bench: .venv/tests
-	$(PIP) 'jax>=0.6'
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.step --threads 1
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.overhead --keep
+	$(BIN)/python -m benchmarks.step --keep
+	$(BIN)/python -m benchmarks.latency --keep
+	$(BIN)/python -m benchmarks.memory --keep
 
 # Debian keeps the module that puts pip into an environment in a package of its own.
 $(BIN)/python:
@@ -42,7 +42,7 @@ $(BIN)/python:
 # takes a build of several gigabytes.
 .venv/tests: .venv/installed
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[test,lint]'
+	$(PIP) --editable '.[test,bench,lint]'
 	@touch $@
 
 clean:

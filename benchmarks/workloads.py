@@ -1,50 +1,45 @@
-"""The networks that are timed, as plain descriptions every library is built from."""
+"""What is trained and timed: data and sizes, without any library but NumPy.
 
-import itertools
+`in_sillar.py`, `in_torch.py` and `in_jax.py` hold the same networks. Their first
+weights are PyTorch's, drawn from a fixed seed, and every library takes them over.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 
-import sillar as sl
-from sillar import nn
+RATE = 1e-4  # of Adam. ReLU and max-pooling have kinks, where a value of 1e-8 rounds to
+# either side and changes the gradient by a thousandth; larger steps make more of that.
 
 
-def mlp(*sizes):
-    layers = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        layers += [nn.Dense(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+class Workload(NamedTuple):
+    """The shape of one input, of one target, the classes, and the batch."""
+
+    network: str
+    shape: tuple[int, ...]
+    targets: tuple[int, ...]
+    classes: int
+    batch: int
 
 
-def cnn():
-    return nn.Sequential(
-        *(nn.Conv2D(1, 32, 3), nn.ReLU(), nn.Conv2D(32, 64, 3), nn.ReLU()),
-        *(nn.MaxPool2D(2), nn.Flatten(), nn.Dense(9216, 128), nn.ReLU()),
-        nn.Dense(128, 10),
-    )
-
-
-def convnet():
-    """The Keras examples' network on MNIST, without dropout: 34,826 parameters."""
-    return nn.Sequential(
-        *(nn.Conv2D(1, 32, 3), nn.ReLU(), nn.MaxPool2D(2)),
-        *(nn.Conv2D(32, 64, 3), nn.ReLU(), nn.MaxPool2D(2)),
-        *(nn.Flatten(), nn.Dense(1600, 10)),
-    )
-
-
-# name: how to make the model, shape of an example, classes, batch
 WORKLOADS = {
-    "small": (lambda: mlp(122, 64, 32, 5), (122,), 5, 64),
-    "mlp": (lambda: mlp(784, 256, 128, 10), (784,), 10, 128),
-    "cnn": (cnn, (28, 28, 1), 10, 64),
-    "convnet": (convnet, (28, 28, 1), 10, 128),
+    "small": Workload("small", (122,), (), 5, 64),
+    "mlp": Workload("mlp", (784,), (), 10, 128),
+    "cnn": Workload("cnn", (28, 28, 1), (), 10, 64),
+    "lstm": Workload("lstm", (10, 1), (), 28, 2048),
+    "lstm-small": Workload("lstm", (10, 1), (), 28, 64),
+    "gpt": Workload("gpt", (64,), (64,), 65, 16),
+    "convnet": Workload("convnet", (28, 28, 1), (), 10, 128),
+    "resnet": Workload("resnet", (32, 32, 3), (), 10, 32),
 }
 
 
-def load(name):
-    """Return a workload's model with its first weights, its inputs and its labels."""
-    make, shape, classes, n = WORKLOADS[name]
-    model = make().init(sl.Rng(0))
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, *shape)).astype("float32")
-    return model, x, rng.integers(0, classes, n)
+def load(name: str, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets, channels last; those of `gpt` are tokens."""
+    work, rng = WORKLOADS[name], np.random.default_rng(0)
+    n = batch or work.batch
+    if work.network == "gpt":
+        x = rng.integers(0, work.classes, (n, *work.shape))
+    else:
+        x = rng.uniform(size=(n, *work.shape)).astype("float32")
+    return x, rng.integers(0, work.classes, (n, *work.targets))

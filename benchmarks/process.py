@@ -1,0 +1,45 @@
+"""What a child of `memory.py` does; it imports nothing but what it measures."""
+
+import time
+from importlib import import_module
+from pathlib import Path
+
+STEPS = 10
+LIBRARIES = {  # the module that trains, and how
+    "sillar": ("in_sillar", {"compiled": False}),
+    "sillar compiled": ("in_sillar", {"compiled": True}),
+    "torch": ("in_torch", {"compiled": False}),
+    "torch.compile": ("in_torch", {"compiled": True}),
+    "jax.jit": ("in_jax", {}),
+}
+
+
+def peak() -> float:
+    """Return this process's peak of resident memory so far, in MB (10^6 bytes)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise SystemExit("memory: /proc/self/status has no VmHWM: this needs Linux")
+
+
+def train(library, name, weights, batch=None):
+    """Train a workload for some steps; return the peak in MB."""
+    import numpy as np
+
+    from benchmarks.workloads import load
+
+    module, how = LIBRARIES[library]
+    trainer = import_module(f"benchmarks.{module}").trainer
+    with np.load(weights) as arrays:
+        given = dict(arrays)
+    step = trainer(name, given, *load(name, batch), **how)
+    for _ in range(STEPS):
+        step()
+    return peak()
+
+
+def imported(library):
+    """Return the milliseconds of an import, and the peak in MB after it."""
+    start = time.perf_counter()
+    import_module(library)
+    return (time.perf_counter() - start) * 1e3, peak()

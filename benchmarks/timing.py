@@ -1,0 +1,43 @@
+"""Time of several functions that take turns."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+REST = 0.05  # seconds: the others' threads spin on for a while after their turn
+BURST = 0.04  # seconds of one turn, of at least two calls
+
+
+def turns(
+    calls: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Return median milliseconds of a call, on the clock and of the processors.
+
+    Each round gives each function a turn: a rest, one call that is not timed, and some
+    that are.
+    """
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(REST)
+            start = time.perf_counter()
+            call()
+            count = max(2, int(BURST / (time.perf_counter() - start)))
+            start, start_cpu = time.perf_counter(), time.process_time()
+            for _ in range(count):
+                call()
+            wall[name].append((time.perf_counter() - start) / count)
+            cpu[name].append((time.process_time() - start_cpu) / count)
+    return {"milliseconds": _medians(wall), "cpu_milliseconds": _medians(cpu)}
+
+
+def _medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    return {k: round(statistics.median(v) * 1e3, 4) for k, v in seconds.items()}
+
+
+def apart(values: Any, others: Any) -> float:
+    """Return the largest difference, relative to values above 1."""
+    pairs = zip(values, others, strict=True)
+    return max(abs(a - b) / max(1.0, abs(b)) for a, b in pairs)
