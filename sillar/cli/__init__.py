@@ -1,4 +1,4 @@
-"""The command line: `sillar train`, `evaluate`, `predict`, `inspect` and `doctor`."""
+"""The command line: `sillar train`, and commands that use or look into what it made."""
 
 from __future__ import annotations
 

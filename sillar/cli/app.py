@@ -245,6 +245,30 @@ def draw(
 
 
 @app.command()
+def profile(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps to measure.")
+    ] = 10,
+    cprofile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a profile of Python too, for pstats."),
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show where the time of a run's training steps goes; the run stays as it is."""
+    from sillar.cli.profile import profile, text
+
+    result = profile(run, steps, cprofile, data)
+    if as_json:
+        show.as_json(result)
+    else:
+        print(text(result))
+
+
+@app.command()
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Show what this machine has, and what slows training down on it."""
     from sillar.cli.doctor import examine, tables

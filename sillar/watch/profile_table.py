@@ -9,6 +9,7 @@ from sillar.watch.limits import limits
 
 ROWS = 12  # of each table; `rows()` has them all
 WAYS = ("forward", "backward")
+_NAMES = ("operation", "layer", "line")
 _SHORT = {"compute": "c", "memory": "m", "": " "}
 _FOOT = (
     "limit: the share of what the machine can do, c compute, m memory; above 100 %"
@@ -57,12 +58,14 @@ def _by_operation(direction: str, rows: list[dict[str, Any]]) -> Iterator[str]:
     seconds = sum(row["seconds"] for row in rows)
     share = sum(row["share"] for row in rows)
     yield f"{direction}: {seconds * 1e3:.2f} ms, {share:.0%}"
-    heading = ("operation", "layer", "line", "calls", "ms", "share", "GFLOP", "MB")
-    yield "{:<12}{:<13}{:<15}{:>5}{:>8}{:>6}{:>7}{:>7}  limit".format(*heading)
+    widths = (12, 13, 15) if any(row["line"] for row in rows) else (20, 20, 0)
+    titles = "".join(map(_fitted, _NAMES, widths))
+    heading = ("calls", "ms", "share", "GFLOP", "MB", "limit")
+    yield titles + "{:>5}{:>8}{:>6}{:>7}{:>7}{:>7}".format(*heading)
     for row in rows[:ROWS]:
-        names = _fitted(row["operation"], 12) + _fitted(row["layer"], 13)
+        names = "".join(_fitted(row[n], w) for n, w in zip(_NAMES, widths, strict=True))
         yield (
-            f"{names}{_fitted(row['line'], 15)}{row['calls']:>5}"
+            f"{names}{row['calls']:>5}"
             f"{row['seconds'] * 1e3:>8.2f}{row['share']:>6.0%}{_work(row)}"
             f"{_limit(row) + _SHORT[row['bound']]:>7}".rstrip()
         )
@@ -90,6 +93,8 @@ def _limit(row: dict[str, Any]) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Return the text in `width` columns and one blank, its end if it is too long."""
+    """Return the text in `width` columns, the last one blank; its end if too long."""
+    if not width:
+        return ""
     room = width - 1
     return f"{text if len(text) <= room else '…' + text[1 - room :]:<{width}}"
