@@ -16,6 +16,7 @@ from sillar.watch.profile_table import text_of
 from sillar.watch.where import Places, Where
 from sillar.watch.work import moved, operations
 
+_ADDED = ("calls", "seconds", "share", "operations", "bytes", "least_seconds")
 PYTHON, PROFILER = "Python between calls", "the profiler itself"
 
 
@@ -32,19 +33,14 @@ def profile(
 
 
 class Row:
-    """All calls of one operation from one place."""
+    """Calls of one operation from one place, each with the same work."""
 
-    __slots__ = (
-        *("bytes", "calls", "each", "name", "operations", "seconds"),
-        *("shapes", "type", "where"),
-    )
+    __slots__ = ("bytes", "calls", "name", "operations", "seconds", "type", "where")
 
     def __init__(self, name: str, where: Where | None = None, type: str = "") -> None:
         self.name, self.where, self.type = name, where, type
         self.calls = self.operations = self.bytes = 0
         self.seconds = 0.0
-        self.shapes: Any = None  # of the latest call
-        self.each = 0, 0  # its operations and bytes
 
     def as_dict(self, wall: float) -> dict[str, Any]:
         """Return the row as plain data; `wall` is what its share is of."""
@@ -60,14 +56,14 @@ class Row:
             "calls": self.calls,
             "seconds": self.seconds,
             "share": self.seconds / wall if wall else 0.0,
-            "operations": self.operations,
-            "bytes": self.bytes,
+            "operations": self.operations * self.calls,
+            "bytes": self.bytes * self.calls,
             "least_seconds": 0.0,
             "bound": "",
         }
-        if self.operations or self.bytes:
+        work = found["operations"], found["bytes"]
+        if any(work):
             most = limits("float64" if self.type == "float64" else "float32")
-            work = self.operations, self.bytes
             found |= {"least_seconds": most.seconds(*work), "bound": most.bound(*work)}
         return found
 
@@ -84,7 +80,7 @@ class Profile(Listener):
         self.wall = 0.0
         self._own = 0.0  # the seconds that listening took
         self._places = Places(model)
-        self._found: dict[tuple[Any, Where | None], Row] = {}
+        self._found: dict[tuple[Any, ...], Row] = {}
         self._path, self._python = cprofile, None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -95,7 +91,7 @@ class Profile(Listener):
         that comes from a cache. An optimizer's update, the Python between calls and the
         profiler itself have no direction.
         """
-        rows = [row.as_dict(self.wall) for row in self._found.values()]
+        rows = self._merged()
         python, own = Row(PYTHON), Row(PROFILER)
         own.seconds = self._own
         python.seconds = self.wall - self._own - sum(row["seconds"] for row in rows)
@@ -110,11 +106,21 @@ class Profile(Listener):
             if not row["direction"]:
                 name = row["operation"]
             total = found.setdefault(name, _nothing_of(name, row["kind"]))
-            for key in ("seconds", "share", "operations", "bytes", "least_seconds"):
+            for key in _ADDED[1:]:
                 total[key] += row[key]
             if row["direction"]:
                 total[row["direction"]] += row["seconds"]
         return sorted(found.values(), key=lambda total: -total["seconds"])
+
+    def _merged(self) -> list[dict[str, Any]]:
+        """Return a row for each operation and place, whatever the shapes."""
+        merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for key, row in self._found.items():
+            new = row.as_dict(self.wall)
+            old = merged.setdefault(key[:2], new)
+            for name in _ADDED if old is not new else ():
+                old[name] += new[name]
+        return list(merged.values())
 
     def __str__(self) -> str:
         return text_of(self.wall, self.rows(), self.layers())
@@ -152,22 +158,16 @@ class Profile(Listener):
     ) -> None:
         """Stop the clock, and add time and work to the row of this call."""
         ended = perf_counter()
-        where, data = self._places.here(out), out.data
-        row = self._found.get((primitive, where))
+        data = out.data
+        where = self._places.here(out)
+        key = primitive, where, data.shape, getattr(arrays[0], "shape", None)
+        row = self._found.get(key)  # equal shapes at one place are equal work
         if row is None:
-            row = Row(primitive.name, where, str(data.dtype))
-            self._found[primitive, where] = row
-        shapes = data.shape, getattr(arrays[0], "shape", None)
-        if row.shapes != shapes:  # equal ones, at one place, are equal work
-            row.shapes = shapes
-            row.each = (
-                operations(primitive.name, arrays, static, data),
-                moved(primitive.name, arrays, data),
-            )
+            row = self._found[key] = Row(primitive.name, where, str(data.dtype))
+            row.operations = operations(row.name, arrays, static, data)
+            row.bytes = moved(row.name, arrays, data)
         row.calls += 1
         row.seconds += ended - self._began
-        row.operations += row.each[0]
-        row.bytes += row.each[1]
         self._own += perf_counter() - ended
 
     def before_effect(self, function: Any, arrays: Sequence[Array]) -> None:
@@ -178,7 +178,7 @@ class Profile(Listener):
         """Stop the clock, and add the time to the row of the optimizer, or of whom."""
         ended = perf_counter()
         owner = type(getattr(function, "__self__", function))
-        row = self._found.setdefault((owner, None), Row(owner.__name__))
+        row = self._found.setdefault((owner,), Row(owner.__name__))
         row.calls += 1
         row.seconds += ended - self._began
         self._own += perf_counter() - ended

@@ -70,7 +70,7 @@ class Places:
         self._codes: list[CodeType] = []
         self._paths: dict[int, tuple[Any, str]] = {}
         self._known: dict[tuple[int, int, int, bool], Where] = {}
-        self._returns: dict[int, Where] = {}
+        self._returns: dict[Where, Where] = {}
         self._nodes: dict[int, Where] = {}
         if model is not None:
             self._name_below(model)
@@ -81,11 +81,12 @@ class Places:
         Given its output, the place is kept for the calls on the way back from it.
         """
         y = recording.differentiated
-        forward = None if y is None else self._nodes.get(y.node.order)
-        if forward is not None:
-            where = self._returns.get(id(forward)) or self._return_of(forward)
-        else:
-            frame: FrameType | None = sys._getframe(1)
+        where = None
+        if y is not None:
+            forward = self._nodes.get(y.node.order)
+            where = forward and (self._returns.get(forward) or self._return_of(forward))
+        if where is None:
+            frame: FrameType | None = sys._getframe(2)
             while frame is not None and frame.f_code is not _CALL:
                 frame = frame.f_back  # the listener's own frames
             where = self._walked(frame, y is not None)
@@ -140,7 +141,7 @@ class Places:
     def _return_of(self, forward: Where) -> Where:
         """Return the same place on the way back."""
         there = forward if forward.backward else replace(forward, backward=True)
-        self._returns[id(forward)] = there
+        self._returns[forward] = there
         return there
 
     def _kind(self, code: CodeType) -> int:
