@@ -177,11 +177,18 @@ class Profile(Listener):
     def after_effect(self, function: Any, arrays: Sequence[Array]) -> None:
         """Stop the clock, and add the time to the row of the optimizer, or of whom."""
         ended = perf_counter()
-        owner = type(getattr(function, "__self__", function))
-        row = self._found.setdefault((owner,), Row(owner.__name__))
+        name = _doer(function)
+        row = self._found.setdefault((name,), Row(name))
         row.calls += 1
         row.seconds += ended - self._began
         self._own += perf_counter() - ended
+
+
+def _doer(function: Any) -> str:
+    """Return the class whose method a function is, or else its own name."""
+    function = getattr(function, "func", function)  # of a partial
+    owner = getattr(function, "__self__", None)
+    return type(owner).__name__ if owner is not None else str(function.__name__)
 
 
 def _nothing_of(name: str, kind: str) -> dict[str, Any]:

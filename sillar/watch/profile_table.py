@@ -58,7 +58,7 @@ def _by_operation(direction: str, rows: list[dict[str, Any]]) -> Iterator[str]:
     seconds = sum(row["seconds"] for row in rows)
     share = sum(row["share"] for row in rows)
     yield f"{direction}: {seconds * 1e3:.2f} ms, {share:.0%}"
-    widths = (12, 13, 15) if any(row["line"] for row in rows) else (20, 20, 0)
+    widths = (14, 13, 13) if any(row["line"] for row in rows) else (20, 20, 0)
     titles = "".join(map(_fitted, _NAMES, widths))
     heading = ("calls", "ms", "share", "GFLOP", "MB", "limit")
     yield titles + "{:>5}{:>8}{:>6}{:>7}{:>7}{:>7}".format(*heading)
@@ -93,8 +93,9 @@ def _limit(row: dict[str, Any]) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Return the text in `width` columns, the last one blank; its end if too long."""
-    if not width:
-        return ""
+    """Return the text in `width` columns, the last one blank; of a path its end."""
     room = width - 1
-    return f"{text if len(text) <= room else '…' + text[1 - room :]:<{width}}"
+    if len(text) > room > 0:
+        path = "." in text
+        text = f"…{text[1 - room :]}" if path else f"{text[: room - 1]}…"
+    return f"{text[:width]:<{width}}"

@@ -3,6 +3,7 @@
 import math
 import pstats
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import sillar as sl
 from sillar import nn
 from sillar.core import ops
-from sillar.core.tape import all_primitives
+from sillar.core.tape import all_primitives, effect
 from sillar.watch import profile
 from sillar.watch.limits import Limits, limits
 from sillar.watch.work import OPERATIONS, moved, operations
@@ -221,3 +222,20 @@ def test_unequal_work_at_one_place_is_counted_apart():
             ops.matmul(np.ones((2, n)), np.ones((n, 2)))
     (row,) = (row for row in found.rows() if row["operation"] == "matmul")
     assert (row["calls"], row["operations"]) == (2, 2 * 4 * 3 + 2 * 4 * 5)
+
+
+def test_effects_are_named_by_whose_they_are():
+    class Counter:
+        def add(self, x):
+            pass
+
+    def note(n, x):
+        pass
+
+    x = sl.Tensor([1.0])
+    with profile() as found:
+        effect(Counter().add, x)
+        effect(partial(note, 1), x)
+        effect(lambda x: None, x)
+    names = {row["operation"] for row in found.rows() if row["calls"]}
+    assert {"Counter", "note", "<lambda>"} == names
