@@ -18,29 +18,14 @@ from sillar.core.dtypes import SCALARS
 Count = Callable[[Sequence[Any], dict[str, Any], Any], int]  # (inputs, static, output)
 
 
-def _each_output(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    """One operation for each element of the output: also what is not in the table."""
-    return int(out.size)
+def _per_output(times: int) -> Count:
+    """Return a count of so many operations for each element of the output."""
+    return lambda arrays, static, out: times * int(out.size)
 
 
-def _none(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return 0
-
-
-def _each_input(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return int(arrays[0].size)
-
-
-def _logsumexp(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    """The largest, a difference, its exponential, and their sum."""
-    return 4 * int(arrays[0].size)
-
-
-def _cross_entropy_input(
-    arrays: Sequence[Any], static: dict[str, Any], out: Any
-) -> int:
-    """A softmax, and a product with the gradient."""
-    return 5 * int(out.size)
+def _per_input(times: int) -> Count:
+    """Return a count of so many operations for each element of the first input."""
+    return lambda arrays, static, out: times * int(arrays[0].size)
 
 
 def _matmul(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
@@ -78,6 +63,18 @@ def _unpool(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     return int(arrays[0].size) * prod(static["window"].kernel)
 
 
+def _attention(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
+    """Two products for each pair of places, and a softmax; as without a mask."""
+    batch, n, width = out.shape
+    return 4 * batch * n * n * (width + int(static["heads"]))
+
+
+def _attention_slope(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
+    """Five products for each pair of places: the scores again, and two for each."""
+    batch, n, width = arrays[0].shape
+    return 10 * batch * n * n * width
+
+
 _VIEWS = ("reshape", "transpose", "broadcast_to", "astype", "getitem")
 _MOVES = (*_VIEWS, "concat", "pack", "pad")
 _ELEMENTWISE = (
@@ -88,12 +85,21 @@ _ELEMENTWISE = (
     *("random_uniform", "random_normal"),
 )
 OPERATIONS: dict[str, Count] = {
-    **dict.fromkeys(_MOVES, _none),
-    **dict.fromkeys(_ELEMENTWISE, _each_output),
-    **dict.fromkeys(("sum", "max", "min", "argmax", "cumsum"), _each_input),
-    "scatter_add": _each_input,
-    **dict.fromkeys(("logsumexp", "cross_entropy"), _logsumexp),
-    "cross_entropy_input": _cross_entropy_input,
+    **dict.fromkeys(_MOVES, _per_output(0)),
+    **dict.fromkeys(_ELEMENTWISE, _per_output(1)),
+    **dict.fromkeys(("sum", "max", "min", "argmax", "cumsum"), _per_input(1)),
+    "scatter_add": _per_input(1),
+    # the largest, a difference, its exponential, and their sum
+    **dict.fromkeys(("logsumexp", "cross_entropy"), _per_input(4)),
+    "cross_entropy_input": _per_output(5),
+    "channel_squares": _per_input(3),
+    # mean, difference, square and sum, quotient; then weight and bias
+    **dict.fromkeys(("layer_norm", "batch_norm"), _per_output(5)),
+    # two sums over products with the gradient, and their shares taken off
+    **dict.fromkeys(("layer_norm_input", "batch_norm_input"), _per_output(8)),
+    "batch_norm_weight": _per_input(3),
+    "attention": _attention,
+    "attention_slope": _attention_slope,
     "matmul": _matmul,
     "einsum": _einsum,
     "conv": _conv,
@@ -102,13 +108,14 @@ OPERATIONS: dict[str, Count] = {
     **dict.fromkeys(("max_pool", "max_pool_at", "sum_pool"), _pool),
     **dict.fromkeys(("max_unpool", "sum_unpool"), _unpool),
 }
+DEFAULT = _per_output(1)  # of a primitive that is not in the table: a user's own
 
 
 def operations(
     name: str, arrays: Sequence[Any], static: dict[str, Any], out: Any
 ) -> int:
     """Return how many operations the call of a primitive takes."""
-    return OPERATIONS.get(name, _each_output)(arrays, static, out)
+    return OPERATIONS.get(name, DEFAULT)(arrays, static, out)
 
 
 def moved(name: str, arrays: Sequence[Any], out: Any) -> int:

@@ -174,7 +174,7 @@ def test_a_profile_ends_with_an_error_in_the_block():
 
 
 def test_every_primitive_of_ours_is_in_the_table_of_work():
-    """One that is not counts as one operation for each element of its output."""
+    """Whoever adds a primitive says what it computes: in sillar/watch/work.py."""
     ours = {p.name for p in all_primitives() if p.forward.__module__[:7] == "sillar."}
     assert sorted(ours - set(OPERATIONS)) == []
     assert sorted(set(OPERATIONS) - ours) == []
@@ -205,6 +205,18 @@ def test_operations_of_the_rest():
     assert counted("max_pool", {"window": window}, (1, 2, 2, 3), (1, 4, 4, 3)) == 48
     assert counted("max_unpool", {"window": window}, (1, 4, 4, 3), (1, 2, 2, 3)) == 48
     assert counted("unheard", {}, (3, 4), (3, 4), (3, 4)) == 12
+
+
+def test_operations_of_attention():
+    """As the products of matrices that it is made of (d = width / heads = 4)."""
+    shapes = (2, 5, 24), (2, 1, 5, 5)
+    scores = 2 * (2 * 2 * 5 * 5 * 4)  # batch 2, heads 2, 5 x 5 places
+    softmax = 4 * (2 * 2 * 5 * 5)
+    static = {"heads": 2, "causal": True}
+    expected = 2 * scores + softmax
+    assert counted("attention", static, (2, 5, 8), *shapes) == expected
+    slope = counted("attention_slope", static, (2, 5, 24), (2, 5, 8), *shapes)
+    assert slope == 5 * scores
 
 
 def test_views_move_nothing_and_copies_do():
