@@ -17,6 +17,7 @@ import numpy as np
 from sillar.backends.base import Array
 
 BLOCK = 65_536  # scores at a time
+LEAST = 64  # queries at a time, for products of a good shape
 SAFE = 30.0  # scores below this need no shift: exponentials and sums stay in range
 
 
@@ -26,10 +27,10 @@ def attention(qkv: Array, allowed: Any, heads: int, causal: bool) -> Array:
     y = np.empty((*qkv.shape[:2], qkv.shape[2] // 3), qkv.dtype)
     (out,) = _split(y, heads, 1)
     for items, rows, m, seen in _blocks(q.shape, allowed, causal, y.dtype):
-        parts, total = _weights(q[items, :, rows], k[items, :, :m], seen)
+        parts, share = _weights(q[items, :, rows], k[items, :, :m], seen)
         block = out[items, :, rows]
         np.matmul(parts, v[items, :, :m], out=block)
-        block /= total
+        block *= share
     return y
 
 
@@ -43,13 +44,13 @@ def attention_slope(
     dq, dk, dv = _split(dx, heads, 3)
     for items, rows, m, seen in _blocks(q.shape, allowed, causal, dx.dtype):
         qs, ks, vs = q[items, :, rows], k[items, :, :m], v[items, :, :m]
-        parts, total = _weights(qs, ks, seen)
-        slopes = g[items, :, rows] / total
+        parts, share = _weights(qs, ks, seen)
+        slopes = g[items, :, rows] * share
         more = rows.stop < q.shape[2]  # the last queries, which see all, came first
         _product(_turned(parts), slopes, dv[items, :, :m], more)
         ds = np.matmul(slopes, _turned(vs))
         ds *= parts
-        parts *= _row_sums(ds) / total
+        parts *= _row_sums(ds) * share
         ds -= parts
         ds *= 1 / math.sqrt(q.shape[-1])
         np.matmul(ds, ks, out=dq[items, :, rows])
@@ -72,7 +73,7 @@ def _blocks(
     What is seen is 1 and what is not 0, in `dtype`.
     """
     batch, heads, n, _ = shape
-    height = max(1, min(n, BLOCK // max(1, heads * n)))
+    height = max(1, min(n, max(LEAST, BLOCK // max(1, heads * n))))
     depth = max(1, BLOCK // max(1, heads * n * height))
     for top in reversed(range(0, n, height)):
         rows = slice(top, min(n, top + height))
@@ -93,9 +94,9 @@ def _seen(allowed: Any, items: slice, rows: slice, m: int, early: Any) -> Any:
 
 
 def _weights(q: Array, k: Array, seen: Any) -> tuple[Array, Array]:
-    """Return exp(q k^T / sqrt(d)) where `seen`, scaled by rows, and the sums of rows.
+    """Return exp(q k^T / sqrt(d)) where `seen`, in any scale, and one over its sums.
 
-    A row without keys has the sum 1.
+    The rows are queries. That of a query without keys is 0, and so is its sum's share.
     """
     scores = np.matmul(q, _turned(k))
     scores *= 1 / math.sqrt(q.shape[-1])
@@ -110,8 +111,8 @@ def _weights(q: Array, k: Array, seen: Any) -> tuple[Array, Array]:
         scores -= np.where(np.isneginf(peak), 0, peak)
         np.exp(scores, out=scores)
     total = _row_sums(scores)
-    total[total == 0] = 1
-    return scores, total
+    share = np.divide(1, total, out=np.zeros_like(total), where=total != 0)
+    return scores, share
 
 
 def _product(a: Array, b: Array, out: Array, more: bool) -> None:
