@@ -192,6 +192,15 @@ def test_masks_pass_on_both_ways_and_to_second_order():
         nn.MaxPool2D(2, padding=1)(X.reshape(1, 4, 16, 1))
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_with_masks_passes(causal):
+    blocks = (nn.TransformerBlock(4, 2, causal=causal) for _ in range(2))
+    model = nn.Sequential(*blocks).init(sl.Rng(0))
+    x = X.reshape(2, 8, 4)
+    with find_nonfinite(model):
+        sl.grad((model(x, rng=sl.Rng(1)) * x).sum(), model.parameters())
+
+
 def test_a_row_that_is_masked_whole_is_a_fault():
     x = sl.Tensor(X, requires_grad=True)
     nothing = np.zeros((16, 1), bool)

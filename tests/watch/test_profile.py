@@ -108,6 +108,17 @@ def test_layers_are_the_sums_of_their_rows(measured):
     assert own["kind"] == "Conv2D"
 
 
+def test_fit_is_measured_step_by_step():
+    net, data = model(), sl.data.Dataset(X, Y)
+    with profile(net) as found:
+        sl.fit(net, sl.CrossEntropy(), sl.Adam(), data, epochs=3, callbacks=[])
+    rows = found.rows()
+    (conv,) = (row for row in rows if row["operation"] == "conv")
+    assert (conv["calls"], conv["layer"]) == (3, "layers.0")
+    assert conv["line"].startswith("test_profile.py:")
+    assert found.wall == pytest.approx(sum(row["seconds"] for row in rows))
+
+
 def test_the_limit_is_the_larger_of_two():
     most = Limits(operations=100.0, bytes=10.0)
     assert most.seconds(200, 10) == 2.0
