@@ -111,6 +111,12 @@ SUMS = {
         "g' * p * (g - sum(p * g)), p = softmax(x)",
     ),
     "matmul": _of("a b", "a @ b", "g @ b.T", "a.T @ g"),
+    "attention": _of(
+        "qkv mask",
+        "softmax(q @ k.T / sqrt(d)) @ v of each head, qkv = q, k, v side by side",
+        "g @ v.T through the softmax to q and k, p.T @ g to v, p = softmax",
+    ),
+    "attention_slope": _of("g' qkv mask", "the gradient of attention", "its own rule"),
     "einsum": _of("*x", "the Einstein sum of all x", "that of g and the other x"),
 }
 IMAGES = {
