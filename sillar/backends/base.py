@@ -37,6 +37,13 @@ class Window(NamedTuple):
         """Return how many places the window has in an image of `size` (h, w)."""
         return self._along(0, size[0]), self._along(1, size[1])
 
+    def cover(self, places: Pair) -> Pair:
+        """Return the size of what so many places see together."""
+        return (
+            (places[0] - 1) * self.stride[0] + self.span(0),
+            (places[1] - 1) * self.stride[1] + self.span(1),
+        )
+
     def _along(self, axis: int, size: int) -> int:
         free = size + sum(self.padding[axis]) - self.span(axis)
         return free // self.stride[axis] + 1 if free >= 0 else 0

@@ -66,6 +66,8 @@ SQUARE = [
     case(1, 90, 91, 24, 70, (3, 3), padding=EVEN),  # several blocks of rows
     case(5, 60, 14, 70, 70, (3, 3)),  # of rows and of images, the last smaller
     case(19, 12, 13, 32, 64, (3, 3), padding=EVEN),
+    case(5, 9, 12, 8, 12, (3, 3), groups=2),
+    case(2, 9, 12, 12, 8, (3, 3), groups=4, padding=EVEN),
     case(0, 8, 8, 2, 3, (3, 3)),
 ]
 CASES = [
@@ -221,7 +223,8 @@ def test_which_kernel_does_the_work():
     assert chosen(32, 28, 32, 64, Window((5, 5))) is im2col
     assert chosen(32, 28, 1, 32) is im2col
     assert chosen(1, 4, 32, 64) is im2col
-    assert chosen(32, 28, 32, 64, groups=4) is im2col
+    assert chosen(32, 28, 32, 64, groups=4) is winograd
+    assert chosen(32, 28, 32, 64, groups=16) is im2col
     assert chosen(32, 28, 32, 32, groups=32) is depthwise
 
 

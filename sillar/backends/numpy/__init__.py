@@ -88,6 +88,10 @@ plan.INTO.update(
     conv=convolution.conv,
     conv_input=convolution.conv_input,
     conv_weight=convolution.conv_weight,
+    max_pool=pooling.max_pool,
+    max_unpool=pooling.max_unpool,
+    sum_pool=pooling.sum_pool,
+    sum_unpool=pooling.sum_unpool,
 )
 
 

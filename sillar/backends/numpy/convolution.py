@@ -50,12 +50,12 @@ def kernel_for(
 
     The limits were measured with benchmarks/convolution.py.
     """
-    c, k = w[2] * groups, w[3]
+    k = w[3]
     if w[2] == 1 and groups > 1:
         return depthwise
     square = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
-    fast = square and groups == 1 and dtype == np.float32 and not _settings.exact
-    if fast and min(c, k) >= 8 and c * k >= 256 and winograd.tiles(shape) >= 32:
+    fast = square and dtype == np.float32 and not _settings.exact
+    if fast and min(w[2], k // groups) >= 4 and winograd.tiles(shape) >= 32:
         return winograd
     return im2col
 

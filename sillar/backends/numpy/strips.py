@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
 from sillar.backends.base import Array, Pair, Window
 from sillar.backends.numpy.scratch import take
 
@@ -26,6 +29,13 @@ def store(strip: Array, images: Array, top: int, left: int) -> None:
     (first, last), (start, end) = _inside(strip, images, top, left)
     part = images[:, top + first : top + last, left + start : left + end]
     part[...] = strip[:, first:last, start:end]
+
+
+def add(strip: Array, images: Array, top: int, left: int) -> None:
+    """Add the strip to what is at (top, left) of the images."""
+    (first, last), (start, end) = _inside(strip, images, top, left)
+    part = images[:, top + first : top + last, left + start : left + end]
+    np.add(part, strip[:, first:last, start:end], out=part)
 
 
 def _inside(strip: Array, images: Array, top: int, left: int) -> tuple[Pair, Pair]:
@@ -55,16 +65,27 @@ def blocks(
 
 def window_strip(x: Array, window: Window, row: int, places: Pair) -> Any:
     """Return the part of images, margins included, that windows from `row` on see."""
-    (sh, sw), (top, left) = window.stride, (p[0] for p in window.padding)
-    height = (places[0] - 1) * sh + window.span(0)
-    width = (places[1] - 1) * sw + window.span(1)
-    first = row * sh - top
+    (top, _), (left, _) = window.padding
+    height, width = window.cover(places)
+    first = row * window.stride[0] - top
     inside = first + height <= x.shape[1] and width <= x.shape[2]
     if first >= 0 and left == 0 and inside:
         return x[:, first : first + height, :width]
     strip = take("strip", (len(x), height, width, x.shape[3]), x.dtype)
     load(strip, x, first, -left)
     return strip
+
+
+def windows(strip: Array, window: Window, places: Pair) -> Any:
+    """Return a view of what every window of a strip sees: (n, oh, ow, c, kh, kw)."""
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
+    b_n, b_h, b_w, b_c = strip.strides
+    return as_strided(
+        strip,
+        (len(strip), *places, strip.shape[3], kh, kw),
+        (b_n, b_h * sh, b_w * sw, b_c, b_h * dh, b_w * dw),
+        writeable=False,
+    )
 
 
 def taps(

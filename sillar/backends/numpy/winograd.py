@@ -51,13 +51,11 @@ _GG = np.einsum("jb,ia->jiab", _G, _G).reshape(36, 9).astype(np.float32)
 
 
 def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
-    """Write the correlation of x (n, h, w, c) with w (3, 3, c, k) into y."""
+    """Write the correlation of x (n, h, w, c) with w (3, 3, c / groups, k) into y."""
     (top, _), (left, _) = window.padding
-    c, k = w.shape[2:]
-    u = _kernels(w)
-    for block, inputs, outputs in _blocks(
-        y.shape, (_Reader, _BT, c), (_Writer, _AT, k)
-    ):
+    u = _kernels(_by_group(w, groups))
+    sides = (_Reader, _BT, x.shape[3]), (_Writer, _AT, w.shape[3])
+    for block, inputs, outputs in _blocks(y.shape, groups, *sides):
         inputs.read(x, block, -top, -left)
         np.matmul(inputs.tiles, u, out=outputs.tiles)
         outputs.write(y, block, 0, 0)
@@ -65,43 +63,51 @@ def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
 
 def conv_input(g: Array, w: Array, window: Window, groups: int, dx: Array) -> None:
     """Write the gradient of `conv` for its input into dx, from g (n, oh, ow, k)."""
-    turned = w.transpose(0, 1, 3, 2)
+    apart = _by_group(w, groups)
     if tiles(dx.shape) <= tiles(g.shape):
+        turned = apart.transpose(0, 1, 4, 2, 3).reshape(3, 3, -1, dx.shape[3])
         conv_back(conv, g, turned, window, groups, dx)
         return
     (top, _), (left, _) = window.padding
-    c, k = w.shape[2:]
-    u = _kernels(turned)
+    u = _kernels(apart.transpose(0, 1, 2, 4, 3))
+    sides = (_Reader, _A, g.shape[3]), (_Writer, _B, dx.shape[3])
     with few_buffers():
-        sides = (_Reader, _A, k), (_Writer, _B, c)
-        for block, outputs, inputs in _blocks(g.shape, *sides):
+        for block, outputs, inputs in _blocks(g.shape, groups, *sides):
             outputs.read(g, block, 0, 0)
             np.matmul(outputs.tiles, u, out=inputs.tiles)
             inputs.write(dx, block, -top, -left)
 
 
 def conv_weight(x: Array, g: Array, window: Window, groups: int, dw: Array) -> None:
-    """Write the gradient of `conv` for its weight into dw (3, 3, c, k)."""
+    """Write the gradient of `conv` for its weight into dw (3, 3, c / groups, k)."""
     (top, _), (left, _) = window.padding
-    c, k = dw.shape[2:]
-    total = np.zeros((36, c, k), np.float32)
+    c, k = dw.shape[2], dw.shape[3] // groups
+    total = np.zeros((36, groups, c, k), np.float32)
     product = take("product", total.shape, np.float32)
-    for block, inputs, outputs in _blocks(g.shape, (_Reader, _BT, c), (_Reader, _A, k)):
+    sides = (_Reader, _BT, x.shape[3]), (_Reader, _A, g.shape[3])
+    for block, inputs, outputs in _blocks(g.shape, groups, *sides):
         inputs.read(x, block, -top, -left)
         outputs.read(g, block, 0, 0)
-        np.matmul(inputs.tiles.transpose(0, 2, 1), outputs.tiles, out=product)
+        np.matmul(inputs.tiles.transpose(0, 1, 3, 2), outputs.tiles, out=product)
         np.add(total, product, out=total)
-    np.matmul(_GG.T, total.reshape(36, c * k), out=dw.reshape(9, c * k))
+    apart = (_GG.T @ total.reshape(36, -1)).reshape(3, 3, *total.shape[1:])
+    _by_group(dw, groups)[...] = apart
+
+
+def _by_group(w: Array, groups: int) -> Any:
+    """Return a view of kernels (3, 3, c / groups, k) as (3, 3, groups, c, k)."""
+    shape = (*w.shape[:3], groups, w.shape[3] // groups)
+    return w.reshape(shape).transpose(0, 1, 3, 2, 4)
+
+
+def _kernels(w: Array) -> Any:
+    """Return G w G' of kernels (3, 3, groups, c, k): (36, groups, c, k)."""
+    return (_GG @ w.reshape(9, -1)).reshape(36, *w.shape[2:])
 
 
 def tiles(shape: tuple[int, ...]) -> int:
     """Return how many tiles images of a shape (n, h, w, c) have."""
     return shape[0] * -(-shape[1] // STEP) * -(-shape[2] // STEP)
-
-
-def _kernels(w: Array) -> Any:
-    """Return G w G' for every pair of channels: (36, channels, channels)."""
-    return (_GG @ w.reshape(9, -1)).reshape(36, *w.shape[2:])
 
 
 class _Block(NamedTuple):
@@ -115,7 +121,9 @@ class _Block(NamedTuple):
     ends: bool  # with the last row of its images
 
 
-def _blocks(shape: tuple[int, ...], *sides: Any) -> Iterator[tuple[Any, ...]]:
+def _blocks(
+    shape: tuple[int, ...], groups: int, *sides: Any
+) -> Iterator[tuple[Any, ...]]:
     """Yield the blocks of images with outputs of `shape`, and what holds their tiles.
 
     A side is (_Reader or _Writer, matrix, channels); blocks of one size share theirs.
@@ -131,7 +139,7 @@ def _blocks(shape: tuple[int, ...], *sides: Any) -> Iterator[tuple[Any, ...]]:
             block = _Block(first, size[0], row, size[1], columns, ends)
             if size not in made:
                 made[size] = [
-                    make(str(i), block, matrix, depth)
+                    make(str(i), block, matrix, depth, groups)
                     for i, (make, matrix, depth) in enumerate(sides)
                 ]
             yield block, *made[size]
@@ -151,10 +159,12 @@ def _block_size(n: int, rows: int, columns: int, channels: list[int]) -> Pair:
 class _Reader:
     """Transforms the cells of a block into tiles: matrix @ tile @ matrix.T.
 
-    `tiles` is (36, rows * columns * images, channels), all cells of a tile apart.
+    `tiles` is (36, groups, rows * columns * images, channels), each cell apart.
     """
 
-    def __init__(self, name: str, block: _Block, matrix: Array, channels: int) -> None:
+    def __init__(
+        self, name: str, block: _Block, matrix: Array, channels: int, groups: int
+    ) -> None:
         self.matrix, size, depth = matrix, matrix.shape[1], block.images * channels
         rows, columns = block.rows, block.columns
         height, width = STEP * (rows - 1) + size, STEP * (columns - 1) + size
@@ -166,7 +176,7 @@ class _Reader:
         self.lines = lines.reshape(6, rows, width * depth).transpose(1, 0, 2)
         self.line_windows = _windows(lines, columns, size)
         self.cells = tiles.transpose(1, 2, 3, 0, 4)
-        self.tiles = tiles.reshape(36, rows * columns * block.images, channels)
+        self.tiles = _products(tiles, channels, groups)
 
     def read(self, x: Array, block: _Block, top: int, left: int) -> None:
         """Transform a block of x, whose first cell is x[:, top, left]."""
@@ -179,17 +189,19 @@ class _Reader:
 class _Writer:
     """Transforms tiles into the cells of a block: the sum of matrix @ tile @ matrix.T.
 
-    `tiles` is (36, rows * columns * images, channels), all cells of a tile apart.
+    `tiles` is (36, groups, rows * columns * images, channels), each cell apart.
     """
 
-    def __init__(self, name: str, block: _Block, matrix: Array, channels: int) -> None:
+    def __init__(
+        self, name: str, block: _Block, matrix: Array, channels: int, groups: int
+    ) -> None:
         size, depth = matrix.shape[0], block.images * channels
         rows, columns = block.rows, block.columns
         height, width = STEP * (rows - 1) + size, STEP * (columns - 1) + size
         tiles = take("tiles " + name, (6, 6, rows, columns, depth), np.float32)
         lines = take("lines", (6, rows, width, depth), np.float32)
         self.strip = take("strip", (height, width, block.images, channels), np.float32)
-        self.tiles = tiles.reshape(36, rows * columns * block.images, channels)
+        self.tiles = _products(tiles, channels, groups)
         flat = lines.reshape(6, rows, -1).transpose(1, 0, 2)
         cells = tiles.transpose(1, 2, 3, 0, 4)
         self.along_columns = _Overlay(matrix, cells, lines)
@@ -231,6 +243,11 @@ class _Overlay:
             np.matmul(self.more, self.tiles, out=self.rest)
             np.add(self.meeting, self.before, out=self.meeting)
             np.copyto(self.tail, self.final)
+
+
+def _products(tiles: Array, channels: int, groups: int) -> Any:
+    """Return tiles as (36, groups, places, channels), to be multiplied by kernels."""
+    return tiles.reshape(36, -1, groups, channels // groups).transpose(0, 2, 1, 3)
 
 
 def _windows(cells: Array, count: int, size: int) -> Any:
