@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
-from sillar.backends import attention
+from sillar.backends import attention, recurrent
 from sillar.errors import BackendError, ConfigError
 
 Array = Any  # a raw array of some back end
@@ -201,6 +201,30 @@ class Backend(ABC):
         """Return the gradient of `batch_norm` for its weight."""
         y = (x - centre) / self.sqrt(spread + eps)
         return self.sum(g * y, axis=tuple(range(x.ndim - 1)))
+
+    def recurrent_keep(self, cell: str, x: Array, w: Array) -> Array:
+        """Return what a sweep of "lstm" or "gru" keeps; see `backends/recurrent.py`."""
+        return recurrent.keep(self, cell, x, w)
+
+    def recurrent_output(self, cell: str, x: Array, w: Array, kept: Array) -> Array:
+        """Return the outputs (time, hidden, batch) of a sweep."""
+        return recurrent.output(cell, x, w, kept)
+
+    def recurrent_slopes(
+        self, cell: str, g: Array, x: Array, w: Array, kept: Array
+    ) -> Array:
+        """Return the derivatives before a sweep's nonlinearities, from g at outputs."""
+        return recurrent.slopes(self, cell, g, x, w, kept)
+
+    def recurrent_input(self, cell: str, x: Array, w: Array, slopes: Array) -> Array:
+        """Return the gradient of a sweep for x."""
+        return recurrent.input_gradient(self, x, w, slopes)
+
+    def recurrent_weight(
+        self, cell: str, x: Array, w: Array, kept: Array, slopes: Array
+    ) -> Array:
+        """Return the gradient of a sweep for w."""
+        return recurrent.weight_gradient(self, cell, x, w, kept, slopes)
 
     def _logits(self, x: Array) -> Array:
         """Return x less its largest value along the last axis."""

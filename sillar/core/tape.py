@@ -75,6 +75,7 @@ class Primitive:
         self.forward = forward
         self.rules: tuple[Rule | None, ...] = ()
         self.each: Rule | None = None
+        self.all: Rule | None = None
         self.differentiable = False
         self.name = self.__name__ = forward.__name__.rstrip("_")
         self.__doc__ = forward.__doc__
@@ -87,6 +88,14 @@ class Primitive:
     def defvjp_each(self, rule: Rule) -> None:
         """Set one rule `(i, g, y, *inputs, **static)` for any number of arguments."""
         self.each = rule
+        self.differentiable = True
+
+    def defvjp_all(self, rule: Rule) -> None:
+        """Set one rule `(places, g, y, *inputs, **static)` for several at once.
+
+        It returns a list of the gradients of the inputs in `places`.
+        """
+        self.all = rule
         self.differentiable = True
 
     def __call__(self, *args: Any, **static: Any) -> Tensor:
@@ -124,6 +133,8 @@ class Primitive:
         """
         node = y.node
         assert node is not None
+        if self.all is not None:
+            return list(self.all(places, g, y, *node.inputs, **node.static))
         if self.each is not None:
             return [self.each(i, g, y, *node.inputs, **node.static) for i in places]
         rules = (self.rules[i] if i < len(self.rules) else None for i in places)

@@ -7,18 +7,26 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sillar.backends import backend_of
 from sillar.core.functional import stack
-from sillar.core.ops import concat, relu, sigmoid, tanh, where
+from sillar.core.ops import concat, relu, tanh
 from sillar.core.parameter import Initializer, Parameter
 from sillar.core.rng import Rng
 from sillar.core.tape import lift
-from sillar.core.tensor import Tensor, wrap
+from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, ShapeError
 from sillar.nn.layer import Layer
 from sillar.nn.layers import at_least, dropout, probability
+from sillar.nn.sweep import (
+    State,
+    Weights,
+    gru_cell,
+    lstm_cell,
+    recurrent,
+    recurrent_keep,
+    sweep,
+    zeros_of,
+)
 
-State = tuple[Tensor, ...]
 MOST_LAYERS = 1000  # a description from a file must not keep us busy for long
 
 
@@ -40,6 +48,7 @@ class Recurrent(Layer):
 
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
+    kernel: ClassVar[str | None] = None  # the name of a kernel that computes this cell
 
     def __init__(
         self,
@@ -96,8 +105,8 @@ class Recurrent(Layer):
             )
         outputs, ends = self._unroll(x, states[0] if states else None, mask)
         if self.last:
-            directions = 1 + self.bidirectional
-            return concat(*(state[0] for state in ends[-directions:])).T
+            h = [state[0] for state in ends[-1 - self.bidirectional :]]
+            return (concat(*h) if len(h) > 1 else h[0]).T
         return outputs.transpose(2, 0, 1)
 
     def unroll(
@@ -108,8 +117,13 @@ class Recurrent(Layer):
         The state is (batch, states, layers * directions, hidden), as a later call takes
         it. Inside a layer that trains, dropout is on.
         """
-        given = (None if v is None else lift(v) for v in (state, mask))
-        outputs, ends = self._unroll(lift(x), *given)
+        x = lift(x)
+        if state is None:
+            shape = (x.shape[0], self.states, len(self.names), self.n_hidden)
+            weight = getattr(self, f"weight_hh_{self.names[0]}")
+            state = zeros_of(weight, shape)
+        mask = None if mask is None else lift(mask)
+        outputs, ends = self._unroll(x, lift(state), mask)
         rows = [stack([state[i] for state in ends]) for i in range(self.states)]
         return outputs.transpose(2, 0, 1), stack(rows).transpose(3, 0, 1, 2)
 
@@ -120,56 +134,50 @@ class Recurrent(Layer):
         self._check(x, state, mask)
         sequence = x.transpose(1, 2, 0)
         kept = None if mask is None else mask.T.reshape(x.shape[1], 1, x.shape[0])
+        directions = 1 + self.bidirectional
         ends: list[State] = []
-        for k in range(self.layers):
+        for k in range(0, len(self.names), directions):
             if k:
                 sequence = dropout(sequence, self.dropout)
             outputs = []
-            for name in self.names:
-                if name.partition("_")[0] == f"l{k}":
-                    first = self._first(x, state, len(ends))
-                    output, end = self._sweep(name, sequence, first, kept)
-                    outputs.append(output)
-                    ends.append(end)
-            sequence = concat(*outputs, axis=1) if len(outputs) > 1 else outputs[0]
+            for i in range(k, k + directions):
+                first = None if state is None else self._first(state, i)
+                output, end = self._sweep(self.names[i], sequence, first, kept)
+                outputs.append(output)
+                ends.append(end)
+            sequence = concat(*outputs, axis=1) if directions > 1 else outputs[0]
         return sequence, ends
 
     def _sweep(
-        self, name: str, xs: Tensor, state: State, mask: Tensor | None
+        self, name: str, xs: Tensor, state: State | None, mask: Tensor | None
     ) -> tuple[Tensor, State]:
-        """Return one direction's outputs (time, hidden, batch) and its last state."""
-        order = slice(None, None, -1 if name.endswith("_reverse") else 1)
-        steps, kept = _steps(xs), None if mask is None else _steps(mask)
-        outputs = []
-        for t in range(len(steps))[order]:
-            a = self._affine("ih", name, steps[t])
-            new = self.cell(a, self._affine("hh", name, state[0]), state)
-            if kept is None:
-                state = tuple(new)
-                outputs.append(state[0])
-            else:
-                pairs = zip(new, state, strict=True)
-                state = tuple(where(kept[t], after, before) for after, before in pairs)
-                outputs.append(where(kept[t], state[0], 0.0))
-        return stack(outputs[order]), state
+        """Return one direction's outputs (time, hidden, batch) and its last state.
 
-    def _affine(self, kind: str, name: str, x: Tensor) -> list[Tensor]:
-        """Return W x + b, cut into gates, for x (features, batch)."""
-        y = getattr(self, f"weight_{kind}_{name}").T @ x
-        if self.bias:
-            bias = getattr(self, f"bias_{kind}_{name}")
-            y = y + bias.reshape(bias.size, 1)
-        n = self.n_hidden
-        return [y[i * n : (i + 1) * n] for i in range(self.gates)]
+        Without a first state, which is then zeros, the last one may be h alone.
+        """
+        backwards = name.endswith("_reverse")
+        if backwards:
+            xs, mask = xs[::-1], mask if mask is None else mask[::-1]
+        weights = self._weights(name)
+        if state is None and mask is None and self.kernel:
+            w = _in_one(weights)
+            kept = recurrent_keep(xs, w, cell=self.kernel)
+            ys = recurrent(xs, w, kept, cell=self.kernel)
+            state = (ys[-1],)
+        else:
+            if state is None:
+                zeros = zeros_of(weights.hh, (self.n_hidden, xs.shape[2]))
+                state = (zeros,) * self.states
+            ys, state = sweep(self.cell, weights, xs, state, mask)
+        return ys[::-1] if backwards else ys, state
 
-    def _first(self, x: Tensor, state: Tensor | None, sweep: int) -> State:
-        """Return the state that a sweep begins with."""
-        if state is not None:
-            return tuple(state[:, i, sweep].T for i in range(self.states))
-        weight = getattr(self, f"weight_hh_{self.names[0]}").data
-        shape = (self.n_hidden, x.shape[0])
-        zero = wrap(backend_of(weight).zeros(shape, dtype=weight.dtype))
-        return (zero,) * self.states
+    def _first(self, state: Tensor, i: int) -> State:
+        """Return the state that sweep i begins with, each tensor (hidden, batch)."""
+        return tuple(state[:, j, i].T for j in range(self.states))
+
+    def _weights(self, name: str) -> Weights:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return Weights(*(getattr(self, f"{kind}_{name}", None) for kind in kinds))
 
     def _check(self, x: Tensor, state: Tensor | None, mask: Tensor | None) -> None:
         if x.ndim != 3 or x.shape[-1] != self.n_in or x.shape[1] == 0:
@@ -235,14 +243,12 @@ class LSTM(Recurrent):
     (Gers et al. 2000). The state is h and c.
     """
 
-    gates, states = 4, 2
+    gates, states, kernel = 4, 2, "lstm"
 
     def cell(
         self, a: Sequence[Tensor], b: Sequence[Tensor], state: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        i, f, g, o = (x + h for x, h in zip(a, b, strict=True))
-        c = sigmoid(f) * state[1] + sigmoid(i) * tanh(g)
-        return sigmoid(o) * tanh(c), c
+        return lstm_cell(a, b, state)
 
 
 class GRU(Recurrent):
@@ -252,22 +258,23 @@ class GRU(Recurrent):
     r, z = sigmoid(a + b); n = tanh(a + r b); h' = (1 - z) n + z h.
     """
 
-    gates = 3
+    gates, kernel = 3, "gru"
 
     def cell(
         self, a: Sequence[Tensor], b: Sequence[Tensor], state: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        r, z = sigmoid(a[0] + b[0]), sigmoid(a[1] + b[1])
-        n = tanh(a[2] + r * b[2])
-        return [n + z * (state[0] - n)]
+        return gru_cell(a, b, state)
 
 
-def _steps(xs: Tensor) -> list[Tensor]:
-    """Return xs[0], xs[1], ..., cut in halves so that gradients are added in few."""
-    n = xs.shape[0]
-    if n == 1:
-        return [xs.reshape(xs.shape[1:])]
-    return _steps(xs[: n // 2]) + _steps(xs[n // 2 :])
+def _in_one(weights: Weights) -> Tensor:
+    """Return weights and biases as the rows of one matrix."""
+    width = weights.ih.shape[1]
+    biases = (weights.bias_ih, weights.bias_hh)
+    if biases[0] is None:
+        rows = [zeros_of(weights.ih, (2, width))]
+    else:
+        rows = [bias.reshape(1, width) for bias in biases]
+    return concat(weights.ih, *rows, weights.hh)
 
 
 def _is_mask(x: Tensor) -> bool:

@@ -157,6 +157,23 @@ NORMALISED = {
         "g' x weight *saved", "the gradient of batch_norm for weight", "its own rule"
     ),
 }
+SWEEPS = {
+    "recurrent_keep": _of("x w", "what a sweep over time keeps for its gradients"),
+    "recurrent": _of(
+        "x w kept",
+        "the outputs of an LSTM or a GRU over x (time, features, batch)",
+        "W_ih.T slopes",
+        "sum over time of slopes (x, 1, 1, h).T",
+        "0, that of x and w includes it",
+    ),
+    "recurrent_slopes": _of("g' x w kept", "derivatives before the nonlinearities"),
+    "recurrent_input": _of(
+        "g' x w *known", "the gradient of recurrent for x", "its own rule"
+    ),
+    "recurrent_weight": _of(
+        "g' x w *known", "the gradient of recurrent for w", "its own rule"
+    ),
+}
 DRAWN = {
     "random_uniform": _of("key", "numbers drawn from [0, 1)"),
     "random_normal": _of("key", "numbers drawn from N(0, 1)"),
@@ -167,6 +184,7 @@ FORMULAS: Mapping[str, Formula] = {
     **SUMS,
     **IMAGES,
     **NORMALISED,
+    **SWEEPS,
     **DRAWN,
 }
 

@@ -54,6 +54,24 @@ def _conv_weight(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int
     return 2 * int(arrays[1].size) * prod(out.shape[:3])
 
 
+def _sweep(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
+    """The products with the weights, w, in all steps, from (x, w) or (g, x, w, ...)."""
+    x, w = arrays[0 if len(arrays) == 2 else 1 :][:2]
+    return 2 * int(w.size) * x.shape[0] * x.shape[2]
+
+
+def _sweep_output(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
+    return _sweep(arrays, static, out) if len(arrays) == 2 else 0
+
+
+def _sweep_input(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
+    return 2 * int(out.size) * int(arrays[2].shape[1])
+
+
+def _sweep_slopes(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
+    return 2 * int(arrays[0].size) * int(arrays[2].shape[1])
+
+
 def _pool(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     """One operation for each cell of each window."""
     return int(out.size) * prod(static["window"].kernel)
@@ -105,6 +123,10 @@ OPERATIONS: dict[str, Count] = {
     "conv": _conv,
     "conv_input": _conv_input,
     "conv_weight": _conv_weight,
+    **dict.fromkeys(("recurrent_keep", "recurrent_weight"), _sweep),
+    "recurrent": _sweep_output,
+    "recurrent_slopes": _sweep_slopes,
+    "recurrent_input": _sweep_input,
     **dict.fromkeys(("max_pool", "max_pool_at", "sum_pool"), _pool),
     **dict.fromkeys(("max_unpool", "sum_unpool"), _unpool),
 }

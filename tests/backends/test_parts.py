@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 import sillar as sl
 from sillar import nn
-from sillar.backends.numpy import parts, threads
+from sillar.backends.numpy import parts, recurrent, threads
+from sillar.backends.numpy.split import Cut, EntangledError, Given, Term, split
 from sillar.core.compile import compile
 from sillar.errors import ConfigError
+from sillar.nn import sweep
 
 N = 12
 
@@ -234,3 +236,67 @@ def test_shares_cover_everything_once_and_do_not_nest():
     assert seen == [slice(0, 7)]
     threads.share(seen.append, 0)
     assert seen[1:] == [slice(0, 0)]
+
+
+RECURRENT = (
+    nn.LSTM(3, 4, layers=2, bidirectional=True, dropout=0.2),
+    *(nn.GRU(8, 5, bias=False), nn.GRU(5, 4, bidirectional=True, last=True)),
+    nn.Dense(8, 3),
+)
+
+
+def test_recurrent_layers(monkeypatch):
+    monkeypatch.setattr(recurrent, "BLOCK", 3)
+    model = nn.Sequential(*RECURRENT).init(sl.Rng(0))
+    parameters = model.parameters()
+
+    def step(x, y, rng):
+        outputs = model(x, rng=rng)
+        return outputs, sl.grad(sl.CrossEntropy()(outputs, y), parameters)
+
+    compiled = compile(step)
+    for k in range(3):
+        batch = numbers(N, 6, 3, seed=k), np.arange(N) % 3, sl.Rng(k)
+        expected, got = step(*batch), compiled(*batch)
+        near(expected[0], got[0])
+        for path in parameters:
+            near(expected[1][path], got[1][path])
+
+
+def test_a_sweep_whose_gradient_mixes_the_batch():
+    mix = numbers(N, 4, N)
+
+    def step(x, w):
+        y = sweep.recurrent(x.transpose(1, 2, 0), w, cell="gru")
+        return y, sl.grad((sl.einsum("thb,bhc->thc", y, mix) ** 2).sum(), w)
+
+    def variables(x, w):
+        return step(x, sl.Tensor(w.data, requires_grad=True))
+
+    x, w = numbers(N, 2, 3), numbers(9, 12, seed=1)
+    compiled = compile(variables)
+    for _ in range(2):
+        for one, other in zip(
+            variables(sl.Tensor(x), sl.Tensor(w)), compiled(x, w), strict=True
+        ):
+            near(one, other, rtol=1e-4, atol=1e-4)
+
+
+STATES = [Cut(2), Cut(2), None, Cut(0), Cut(0)]
+
+
+def test_kernels_of_sweeps_are_in_parts():
+    def cut(name, states):
+        return split(name, Given(4, states, [], (3, 2, 4), {"cell": "lstm"}))
+
+    assert cut("recurrent_keep", STATES[1:3]).state == Cut(0)
+    assert cut("recurrent", STATES[1:4]).state == Cut(2)
+    assert cut("recurrent", STATES[1:3]).state == Cut(2)
+    assert cut("recurrent_slopes", STATES[:4]).state == Cut(0)
+    assert cut("recurrent_input", STATES).state == Cut(2)
+    assert cut("recurrent_weight", STATES).state == Term()
+    for wrong in ([Cut(1), None], [Cut(2), Cut(1)]):
+        assert cut("recurrent_keep", wrong) is None
+    for wrong in (Term(), Cut(1)):
+        with pytest.raises(EntangledError):
+            cut("recurrent_slopes", [wrong, *STATES[1:4]])

@@ -9,6 +9,7 @@ from sillar.core import normalization, ops
 from sillar.core.attention import attention, attention_slope
 from sillar.core.ops.shape import ARRAY
 from sillar.core.tape import lift
+from sillar.nn import sweep
 
 draws = np.random.default_rng(20)
 
@@ -361,6 +362,33 @@ OTHERS = {
     ),
 }
 
+SWEEPS = {
+    f"{op.name}-{name}": (op, [normal(*shape) for shape in shapes], {"cell": cell})
+    for cell, gates in (("lstm", 4), ("gru", 3))
+    for name, (steps, n_in, batch, hidden) in {
+        cell: (3, 2, 2, 2),
+        f"{cell}-one": (1, 1, 1, 1),
+        f"{cell}-empty": (2, 1, 0, 1),
+    }.items()
+    for op, shapes in (
+        (
+            sweep.recurrent,
+            [(steps, n_in, batch), (n_in + 2 + hidden, gates * hidden)],
+        ),
+        *(
+            (
+                op,
+                [
+                    (steps, hidden, batch),
+                    (steps, n_in, batch),
+                    (n_in + 2 + hidden, gates * hidden),
+                ],
+            )
+            for op in (sweep.recurrent_input, sweep.recurrent_weight)
+        ),
+    )
+}
+
 WITHOUT_GRADIENT = {
     ops.argmax: "an index",
     ops.sign: "constant between its jumps",
@@ -372,6 +400,8 @@ WITHOUT_GRADIENT = {
     ops.not_equal: "a comparison",
     ops.random_uniform: "a draw; its argument is a key of whole numbers",
     ops.random_normal: "a draw; its argument is a key of whole numbers",
+    sweep.recurrent_keep: "memory of `recurrent`, whose gradient includes it",
+    sweep.recurrent_slopes: "memory of the gradients of `recurrent`",
 }
 KEY = np.array([1, 2], "uint64")
 
@@ -387,6 +417,7 @@ CASES = (
         for name, (a, b) in PAIRS.items()
     }
     | OTHERS
+    | SWEEPS
 )
 CONSTANT = {
     op.name: (op, [apart(3, 4), even(4)], {}) for op in list(WITHOUT_GRADIENT)[1:7]

@@ -32,16 +32,19 @@ def test_primitives_without_gradients_are_those_without_rules():
 RULES = {
     f"{op.name}-{i}": (op, i)
     for op in sorted(OURS, key=lambda op: op.name)
-    for i in range(1 if op.each else len(op.rules))
-    if op.each or op.rules[i]
+    for i in range(1 if op.each or op.all else len(op.rules))
+    if op.each or op.all or op.rules[i]
 }
 
 
 @pytest.mark.parametrize(("op", "i"), RULES.values(), ids=RULES)
 def test_the_table_notices_a_wrong_sign_in_every_rule(op, i, monkeypatch):
-    rule = op.each or op.rules[i]
+    rule = op.each or op.all or op.rules[i]
     wrong = lambda *args, **static: -rule(*args, **static)  # noqa: E731
-    if op.each:
+    if op.all:
+        several = lambda *args, **static: [-g for g in rule(*args, **static)]  # noqa: E731
+        monkeypatch.setattr(op, "all", several)
+    elif op.each:
         monkeypatch.setattr(op, "each", wrong)
     else:
         monkeypatch.setattr(op, "rules", (*op.rules[:i], wrong, *op.rules[i + 1 :]))

@@ -76,7 +76,7 @@ def compare(layer, other, x, *, with_state, mask, tolerance=1e-5):
     for i, theirs_end in enumerate(ends if layer.states > 1 else [ends]):
         near(theirs_end.transpose(0, 1), end[:, i], tolerance)
     inputs = [v for v in (ours, state, mask) if v is not None]
-    np.testing.assert_array_equal(y.numpy(), layer(*inputs).numpy())
+    near(expected, layer(*inputs), tolerance)
 
     u = normal(*y.shape, seed=9).astype(x.dtype)
     w = normal(*end.shape, seed=8).astype(x.dtype)
@@ -106,19 +106,25 @@ def test_outputs_states_and_gradients_are_those_of_pytorch(
 
 
 @every_kind
-def test_output_alone_and_its_gradients_are_those_of_pytorch(ours, theirs, options):
-    layer, other = pair(ours, theirs, layers=2, bidirectional=True, **options)
-    x = normal(3, 5, 4).astype("float32")
+@pytest.mark.parametrize("more", OPTIONS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_outputs_alone_and_their_gradients_are_those_of_pytorch(
+    ours, theirs, options, more, dtype
+):
+    layer, other = pair(ours, theirs, dtype, **options, **more)
+    x = normal(3, 5, 4).astype(dtype)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
     inner, outer = sl.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
     y, (expected, _) = layer(inner), other(outer)
-    near(expected, y)
-    u = normal(*y.shape, seed=9).astype("float32")
+    assert y.dtype == dtype
+    near(expected, y, tolerance)
+    u = normal(*y.shape, seed=9).astype(dtype)
     expected.backward(torch.tensor(u))
     named = dict(layer.parameters())
     gradients = sl.grad(y, {"x": inner, **named}, cotangents=sl.Tensor(u))
-    near(outer.grad, gradients.pop("x"))
+    near(outer.grad, gradients.pop("x"), tolerance)
     for path, g in gradients.items():
-        near(getattr(other, path).grad.t(), g)
+        near(getattr(other, path).grad.t(), g, tolerance)
 
 
 @every_kind
@@ -145,7 +151,8 @@ def test_last_is_what_each_direction_ends_with(ours, theirs, options):
     for more in ((), (MASK,)):
         y, end = full.unroll(x, None, *more)
         expected = np.concatenate([end.numpy()[:, 0, -2], end.numpy()[:, 0, -1]], 1)
-        np.testing.assert_array_equal(expected, short(x, *more).numpy())
+        got = short(x, *more).numpy()
+        np.testing.assert_allclose(expected, got, rtol=1e-5, atol=1e-6)
         assert short.unroll(x, None, *more)[0].shape == y.shape
 
 
@@ -165,7 +172,8 @@ def test_where_the_mask_is_false_nothing_moves_and_inputs_do_not_count():
     x = normal(1, 5, 4).astype("float32")
     y, end = layer.unroll(x, None, mask)
     assert not y.numpy()[~mask].any()
-    np.testing.assert_allclose(layer(x[:, [1, 3]]).numpy(), y.numpy()[:, [1, 3]])
+    expected = layer(x[:, [1, 3]]).numpy()
+    np.testing.assert_allclose(expected, y.numpy()[:, [1, 3]], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(y.numpy()[:, 3], end.numpy()[:, 0, 0])
     x[:, [0, 2, 4]] = 99
     np.testing.assert_array_equal(y.numpy(), layer(x, mask).numpy())

@@ -209,6 +209,13 @@ def test_operations_of_products():
 
 def test_operations_of_the_rest():
     window = nn.MaxPool2D(2).window
+    x, w, y, g = (5, 3, 7), (3 + 2 + 4, 16), (5, 4, 7), (5, 4, 7)
+    assert counted("recurrent_keep", {}, (7, 99), x, w) == 2 * 9 * 16 * 5 * 7
+    assert counted("recurrent", {}, y, x, w) == 2 * 9 * 16 * 5 * 7
+    assert counted("recurrent", {}, y, x, w, (7, 99)) == 0
+    assert counted("recurrent_slopes", {}, (7, 80), g, x, w) == 2 * 4 * 16 * 5 * 7
+    assert counted("recurrent_input", {}, x, g, x, w) == 2 * 3 * 16 * 5 * 7
+    assert counted("recurrent_weight", {}, w, g, x, w) == 2 * 9 * 16 * 5 * 7
     assert counted("tanh", {}, (3, 4), (3, 4)) == 12
     assert counted("sum", {}, (), (3, 4)) == 12
     assert counted("logsumexp", {}, (3,), (3, 4)) == 48

@@ -16,6 +16,7 @@ from sillar.backends.numpy import (
     parts,
     plan,
     pooling,
+    recurrent,
     reductions,
     scatter,
     softmax,
@@ -48,6 +49,11 @@ class NumpyBackend(Backend):
     batch_norm_weight = staticmethod(normalization.batch_norm_weight)
     attention_slope = staticmethod(attention.attention_slope)
     attention = staticmethod(attention.attention)
+    recurrent_keep = staticmethod(recurrent.keep)
+    recurrent_output = staticmethod(recurrent.output)
+    recurrent_slopes = staticmethod(recurrent.slopes)
+    recurrent_input = staticmethod(recurrent.input_gradient)
+    recurrent_weight = staticmethod(recurrent.weight_gradient)
     erf = staticmethod(special.erf)
     scatter_add = staticmethod(scatter.scatter_add)
     sum = staticmethod(reductions.sum)

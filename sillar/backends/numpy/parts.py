@@ -20,14 +20,15 @@ from sillar.backends.numpy import threads
 from sillar.backends.numpy.plan import VIEWS, Writer, constants_of, empty
 from sillar.backends.numpy.split import (
     Cut,
+    EntangledError,
     Given,
     Split,
     State,
     Term,
     part_of,
     split,
-    work,
 )
+from sillar.backends.numpy.work import work
 
 WORTH = 3e6  # arithmetic operations that take longer than to start another thread
 
@@ -37,7 +38,10 @@ def compile_parts(
 ) -> Callable[..., Any] | None:
     """Return the step in `count` parts; None if that would not be faster."""
     if any(state for state in _cut_arguments(trace).values()):
-        schedule = _Schedule(trace, calls)
+        try:
+            schedule = _Schedule(trace, calls)
+        except EntangledError:
+            return None
         if schedule.n >= 2 * count and schedule.pays(count):
             return _Builder(trace, schedule, backend, count).function(reuse)
     return None

@@ -63,6 +63,10 @@ BLAND = frozenset(  # functions of each element, of any number of operands
 )
 
 
+class EntangledError(Exception):
+    """Memory in an order that only parts know would be needed whole."""
+
+
 def split(name: str, given: Given) -> Split | None:
     """Return how a call is done in parts, None if it needs its inputs whole."""
     if not any(given.states):
@@ -71,8 +75,13 @@ def split(name: str, given: Given) -> Split | None:
     if rule is None:
         return None
     if any(isinstance(state, Term) for state in given.states):
-        return _linear(name, given)
-    return rule(given)
+        found = _linear(name, given)
+    else:
+        found = rule(given)
+    memory = [given.states[i] for i in MEMORY.get(name, ()) if i < len(given.states)]
+    if found is None and any(memory):
+        raise EntangledError(name)
+    return found
 
 
 def _linear(name: str, given: Given) -> Split | None:
@@ -316,6 +325,35 @@ def _einsum(given: Given) -> Split | None:
     return Split(Cut(output.index(letter), unit), axes)
 
 
+def _kernel(name: str, axes: Sequence[int | None], out: State) -> Rule:
+    """Return the rule of a kernel whose inputs are cut along these axes or are whole.
+
+    Memory must come from a kernel that was in parts as well.
+    """
+
+    def rule(given: Given) -> Split | None:
+        for i, (state, axis) in enumerate(zip(given.states, axes, strict=False)):
+            fits = axis is not None and state == Cut(axis)
+            if not fits and (state or i in MEMORY.get(name, ())):
+                return None
+        return Split(out, [*axes[: len(given.states)]])
+
+    return rule
+
+
+MEMORY = {  # inputs whose order only kernels know, and only for the part they are of
+    "recurrent": (2,),
+    "recurrent_slopes": (3,),
+    "recurrent_input": (3, 4),
+    "recurrent_weight": (3, 4),
+}
+SWEEPS: dict[str, tuple[tuple[int | None, ...], State]] = {  # axes of inputs and output
+    "recurrent_keep": ((2, None), Cut(0)),
+    "recurrent": ((2, None, 0), Cut(2)),
+    "recurrent_slopes": ((2, 2, None, 0), Cut(0)),
+    "recurrent_input": ((2, 2, None, 0, 0), Cut(2)),
+    "recurrent_weight": ((2, 2, None, 0, 0), Term()),
+}
 RULES: dict[str, Rule] = {
     "reshape": _alone(_reshape),
     "transpose": _alone(_transpose),
@@ -326,6 +364,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cumsum", "pad"), _alone(_along)),
     "concat": _concat,
     "pack": lambda given: None,
+    **{name: _kernel(name, *axes) for name, axes in SWEEPS.items()},
     "matmul": _matmul,
     "getitem": _getitem,
     "scatter_add": _scatter,
@@ -340,19 +379,6 @@ RULES: dict[str, Rule] = {
         ("max_pool", "max_pool_at", "max_unpool", "sum_pool", "sum_unpool"), _images
     ),
 }
-
-
-def work(name: str, shapes: Sequence[Shape], out: Shape) -> int:
-    """Return roughly how many arithmetic operations a call is."""
-    if name == "matmul":
-        return 2 * prod(out) * shapes[0][-1]
-    if name in ("conv", "conv_input"):
-        return 2 * prod(out) * prod(shapes[1][:3])
-    if name == "conv_weight":
-        return 2 * prod(out) * prod(shapes[1][:3])
-    if name in ("attention", "attention_slope"):
-        return 4 * prod(out) * out[1]
-    return 0 if name in ("reshape", "transpose", "broadcast_to") else 10 * prod(out)
 
 
 def part_of(array: Array, axis: int, share: slice) -> Array:

@@ -1,0 +1,86 @@
+"""Kernels of recurrent sweeps against the same in the array standard's functions."""
+
+import numpy as np
+import pytest
+
+from sillar.backends import Backend, backend_of
+from sillar.backends.numpy import recurrent, threads
+
+NUMPY = backend_of(np.zeros(1))
+GATES = {"lstm": 4, "gru": 3}
+every_cell = pytest.mark.parametrize("cell", GATES)
+
+
+@pytest.fixture(autouse=True, params=[1, 2])
+def count(request, monkeypatch):
+    monkeypatch.setattr(threads._settings, "count", request.param)
+
+
+def drawn(cell, steps, n_in, batch, hidden, dtype="float64"):
+    """Return x, w and a gradient at the outputs."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(steps, n_in, batch))
+    w = rng.normal(size=(n_in + 2 + hidden, GATES[cell] * hidden)) * 0.5
+    g = rng.normal(size=(steps, hidden, batch))
+    return [a.astype(dtype) for a in (x, w, g)]
+
+
+def computed(kind, cell, x, w, g):
+    """Return outputs and the gradients for x and w, as a back end of this kind has."""
+    kept = kind.recurrent_keep(cell, x, w)
+    slopes = kind.recurrent_slopes(cell, g, x, w, kept)
+    return (
+        kind.recurrent_output(cell, x, w, kept),
+        kind.recurrent_input(cell, x, w, slopes),
+        kind.recurrent_weight(cell, x, w, kept, slopes),
+    )
+
+
+class Default:
+    """The functions that a back end has if it brings none."""
+
+    def __getattr__(self, name):
+        return lambda *args: getattr(Backend, name)(NUMPY, *args)
+
+
+SIZES = [(1, 1, 1, 1), (3, 2, 5, 4), (4, 1, 7, 3), (2, 5, 13, 1), (5, 3, 0, 2)]
+
+
+@every_cell
+@pytest.mark.parametrize("block", [1, 3, 256])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_odd_sizes_in_blocks(cell, block, size, monkeypatch):
+    monkeypatch.setattr(recurrent, "BLOCK", block)
+    x, w, g = drawn(cell, *size)
+    expected = computed(Default(), cell, x, w, g)
+    for one, other in zip(expected, computed(NUMPY, cell, x, w, g), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-11, atol=1e-13, strict=True)
+
+
+@every_cell
+def test_inputs_in_any_order_of_memory(cell):
+    x, w, g = drawn(cell, 4, 3, 6, 5)
+    expected = computed(NUMPY, cell, x, w, g)
+    turned = np.ascontiguousarray(x[::-1].transpose(2, 0, 1)).transpose(1, 2, 0)[::-1]
+    got = computed(NUMPY, cell, turned, np.asfortranarray(w), np.asfortranarray(g))
+    for one, other in zip(expected, got, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-12, atol=1e-14)
+
+
+@every_cell
+def test_float32_is_near_float64_over_many_steps(cell):
+    arrays = drawn(cell, 50, 8, 40, 16)
+    arrays[1] *= 0.5
+    expected = computed(NUMPY, cell, *arrays)
+    got = computed(NUMPY, cell, *(a.astype("float32") for a in arrays))
+    for one, other in zip(expected, got, strict=True):
+        assert other.dtype == "float32"
+        assert np.abs(other - one).max() <= 1e-6 * max(1, np.abs(one).max())
+
+
+@every_cell
+def test_large_values_saturate(cell):
+    x, w, g = drawn(cell, 3, 2, 4, 3, "float32")
+    with np.errstate(all="raise", under="ignore"):
+        for part in computed(NUMPY, cell, x * 1e4, w * 1e4, g):
+            assert np.isfinite(part).all()
