@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import CodeType, FrameType
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -68,8 +69,9 @@ class Places:
     def __init__(self, model: Layer | None = None) -> None:
         self._kinds = {id(code): _OWNER for code in _owning()}
         self._codes: list[CodeType] = []
-        self._paths: dict[int, tuple[Any, str]] = {}
-        self._known: dict[tuple[int, int, int, bool], Where] = {}
+        self._names: dict[int, tuple[Any, str, str]] = {}  # reference, path, class
+        self._known: dict[tuple[int, int, str, str, bool], Where] = {}
+        self._equal: dict[tuple[Any, ...], Where] = {}
         self._returns: dict[Where, Where] = {}
         self._nodes: dict[int, Where] = {}
         if model is not None:
@@ -127,14 +129,14 @@ class Places:
         line: FrameType | None,
         backward: bool,
     ) -> Where:
+        path, kind = self._name(owner, owner_frame) if owner_frame else ("", "")
         code, at = (line.f_code, line.f_lasti) if line else (None, 0)
-        key = id(code), at, id(owner), backward
+        key = id(code), at, path, kind, backward
         where = self._known.get(key)
         if where is None:
-            layer = self._path(owner, owner_frame) if owner_frame else ""
-            kind = type(owner).__name__ if owner_frame else ""
             spot = (code.co_filename, line.f_lineno, code.co_name) if line else ()
-            where = Where(layer, kind, *spot, backward=backward)
+            new = Where(path, kind, *spot, backward=backward)
+            where = self._equal.setdefault((path, kind, *spot, backward), new)
             self._known[key] = where
         return where
 
@@ -152,22 +154,35 @@ class Places:
         self._codes.append(code)  # it must not die, or another may get its id
         return kind
 
-    def _path(self, owner: Any, frame: FrameType) -> str:
-        """Return the layer's path below the model, or its class."""
-        if id(owner) not in self._paths:
-            root, outer = owner, frame.f_back
-            while outer is not None:
-                if outer.f_code is Layer.__call__.__code__:
-                    root = outer.f_locals["self"]
-                outer = outer.f_back
-            self._name_below(root)
-        if id(owner) not in self._paths:
-            self._paths[id(owner)] = owner, type(owner).__name__
-        return self._paths[id(owner)][1]
+    def _name(self, owner: Any, frame: FrameType) -> tuple[str, str]:
+        """Return the path below the model, or the class, and the class."""
+        known = self._names.get(id(owner))
+        if known is None or known[0]() is not owner:  # another may have had its id
+            if isinstance(owner, Layer):
+                self._name_below(_outermost(owner, frame))
+            known = self._names.get(id(owner))
+            if known is None or known[0]() is not owner:
+                known = self._names[id(owner)] = _named("", owner)
+        return known[1:]
 
-    def _name_below(self, root: Any) -> None:
+    def _name_below(self, root: Layer) -> None:
         for path, layer in named_layers(root):
-            self._paths[id(layer)] = layer, path or type(layer).__name__
+            self._names[id(layer)] = _named(path, layer)
+
+
+def _named(path: str, owner: Any) -> tuple[Any, str, str]:
+    kind = type(owner).__name__
+    return ref(owner), path or kind, kind
+
+
+def _outermost(layer: Any, frame: FrameType) -> Layer:
+    """Return the layer whose call all others in the stack are part of."""
+    outer = frame.f_back
+    while outer is not None:
+        if outer.f_code is Layer.__call__.__code__:
+            layer = outer.f_locals["self"]
+        outer = outer.f_back
+    return layer
 
 
 def named_layers(model: Any) -> Iterator[tuple[str, Layer]]:

@@ -1,6 +1,8 @@
 """Calls know their layer and the user's line, on both ways."""
 
+import gc
 import inspect
+import weakref
 
 import numpy as np
 
@@ -162,3 +164,26 @@ def test_what_is_remembered_is_bounded(monkeypatch):
             x = sl.exp(x * 0.0)
     assert len(ears.places._nodes) == 5
     assert ears.places.of(x) is not None
+
+
+def test_equal_places_are_one_object():
+    m, x = model(), np.ones((4, 2), np.float32)
+    with Ears() as ears:
+        for _ in range(3):  # a new loss each time
+            value = sl.CrossEntropy()(m(x), np.array([0, 1, 0, 1]))
+            value * 2.0 * 3.0
+    losses = {w for n, w in ears.heard if w.layer == "CrossEntropy"}
+    assert len(losses) == 1
+    assert len({w for n, w in ears.heard if n == "multiply" and not w.layer}) == 1
+
+
+def test_layers_are_not_kept_alive():
+    layer = nn.Dense(2, 2).init(sl.Rng(0))
+    gone = weakref.ref(layer)
+    with Ears() as ears:
+        layer(np.ones((1, 2)))
+        del layer
+        gc.collect()
+        assert gone() is None
+        nn.Sequential(nn.ReLU())(np.ones((1, 2)))
+    assert [w.layer for n, w in ears.heard] == ["Dense", "Dense", "layers.0"]
