@@ -135,6 +135,28 @@ def test_a_whole_training_step():
         np.testing.assert_allclose(array, expected[path], rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("mask", ["argument", "constant", "shared", None])
+def test_attention_and_its_masks(mask, heads):
+    layer = nn.Attention(4, heads, causal=mask is None).init(sl.Rng(0))
+    seen = np.random.default_rng(1).random((N, 5, 5)) < 0.7
+    constant = {"constant": seen, "shared": seen[:1]}.get(mask)
+
+    def step(x, *masks):
+        y = layer(x, *(masks if constant is None else [constant]))
+        return y, sl.grad((y * y).sum(), layer.parameters())
+
+    given = [seen] if mask == "argument" else []
+    compiled = compile(step)
+    for seed in range(2):
+        x = numbers(N, 5, 4, seed=seed)
+        expected, slopes = step(sl.Tensor(x), *map(sl.Tensor, given))
+        y, got = compiled(x, *given)
+        near(expected, y)
+        for path, slope in slopes.items():
+            near(slope, got[path], atol=1e-5, rtol=1e-4)
+
+
 def test_it_really_runs_on_threads(count):
 
     names = []
