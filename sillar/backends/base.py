@@ -206,14 +206,19 @@ class Backend(ABC):
         """Return what a sweep of "lstm" or "gru" keeps; see `backends/recurrent.py`."""
         return recurrent.keep(self, cell, x, w)
 
-    def recurrent_output(self, cell: str, x: Array, w: Array, kept: Array) -> Array:
-        """Return the outputs (time, hidden, batch) of a sweep."""
-        return recurrent.output(cell, x, w, kept)
+    def recurrent_output(
+        self, cell: str, x: Array, w: Array, kept: Array, last: bool
+    ) -> Array:
+        """Return the outputs (time, hidden, batch) of a sweep, or the last one."""
+        return recurrent.output(cell, x, w, kept, last)
 
     def recurrent_slopes(
-        self, cell: str, g: Array, x: Array, w: Array, kept: Array
+        self, cell: str, g: Array, x: Array, w: Array, kept: Array, inputs: bool
     ) -> Array:
-        """Return the derivatives before a sweep's nonlinearities, from g at outputs."""
+        """Return what both gradients need, that for x only if `inputs`; g at outputs.
+
+        Here they are the derivatives before the nonlinearities.
+        """
         return recurrent.slopes(self, cell, g, x, w, kept)
 
     def recurrent_input(self, cell: str, x: Array, w: Array, slopes: Array) -> Array:
@@ -221,7 +226,13 @@ class Backend(ABC):
         return recurrent.input_gradient(self, x, w, slopes)
 
     def recurrent_weight(
-        self, cell: str, x: Array, w: Array, kept: Array, slopes: Array
+        self,
+        cell: str,
+        x: Array,
+        w: Array,
+        kept: Array,
+        slopes: Array,
+        inputs: bool,
     ) -> Array:
         """Return the gradient of a sweep for w."""
         return recurrent.weight_gradient(self, cell, x, w, kept, slopes)

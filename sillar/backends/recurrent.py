@@ -60,9 +60,9 @@ def keep(xp: Any, cell: str, x: Array, w: Array) -> Array:
     return xp.stack(kept)
 
 
-def output(cell: str, x: Array, w: Array, kept: Array) -> Array:
-    """Return the outputs (time, hidden, batch) of a sweep."""
-    return kept[:, -sizes(cell, x, w).hidden :, :]
+def output(cell: str, x: Array, w: Array, kept: Array, last: bool) -> Array:
+    """Return the outputs (time, hidden, batch) of a sweep, or the last one alone."""
+    return kept[-1 if last else 0 :, -sizes(cell, x, w).hidden :, :]
 
 
 def slopes(xp: Any, cell: str, g: Array, x: Array, w: Array, kept: Array) -> Array:
@@ -73,12 +73,14 @@ def slopes(xp: Any, cell: str, g: Array, x: Array, w: Array, kept: Array) -> Arr
     size = sizes(cell, x, w)
     back = _lstm_slopes if cell == "lstm" else _gru_slopes
     dh = dc = xp.zeros_like(g[0, ...])
+    silent = size.steps - g.shape[0]  # steps whose outputs have no gradient
     found = []
     for t in reversed(range(size.steps)):
         rows = kept[t, size.rows - size.hidden :, :]
         n = size.hidden
         parts = [rows[i * n : (i + 1) * n, :] for i in range(rows.shape[0] // n)]
-        d, dh, dc = back(xp, w[-n:, :], parts, g[t, ...] + dh, dc)
+        dh = dh + g[t - silent, ...] if t >= silent else dh
+        d, dh, dc = back(xp, w[-n:, :], parts, dh, dc)
         found.append(d)
     return xp.stack(found[::-1])
 

@@ -139,21 +139,27 @@ class Recurrent(Layer):
         for k in range(0, len(self.names), directions):
             if k:
                 sequence = dropout(sequence, self.dropout)
-            outputs = []
+            outputs, last = [], self.last and k + directions == len(self.names)
             for i in range(k, k + directions):
                 first = None if state is None else self._first(state, i)
-                output, end = self._sweep(self.names[i], sequence, first, kept)
+                output, end = self._sweep(self.names[i], sequence, first, kept, last)
                 outputs.append(output)
                 ends.append(end)
             sequence = concat(*outputs, axis=1) if directions > 1 else outputs[0]
         return sequence, ends
 
     def _sweep(
-        self, name: str, xs: Tensor, state: State | None, mask: Tensor | None
+        self,
+        name: str,
+        xs: Tensor,
+        state: State | None,
+        mask: Tensor | None,
+        last: bool,
     ) -> tuple[Tensor, State]:
         """Return one direction's outputs (time, hidden, batch) and its last state.
 
-        Without a first state, which is then zeros, the last one may be h alone.
+        Without a first state, which is then zeros, the last state may be h alone, and
+        with `last` the outputs may be the last one alone.
         """
         backwards = name.endswith("_reverse")
         if backwards:
@@ -162,7 +168,7 @@ class Recurrent(Layer):
         if state is None and mask is None and self.kernel:
             w = _in_one(weights)
             kept = recurrent_keep(xs, w, cell=self.kernel)
-            ys = recurrent(xs, w, kept, cell=self.kernel)
+            ys = recurrent(xs, w, kept, cell=self.kernel, last=last)
             state = (ys[-1],)
         else:
             if state is None:

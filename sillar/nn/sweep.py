@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sillar.backends import Array, backend_of
 from sillar.core.functional import stack
 from sillar.core.fused import as_composed
-from sillar.core.ops import sigmoid, tanh, where
+from sillar.core.ops import reshape, sigmoid, tanh, where
 from sillar.core.tape import primitive
 from sillar.core.tensor import Tensor, wrap
 
@@ -98,13 +98,16 @@ CELLS: dict[str, tuple[Cell, int, int]] = {  # the cell, its gates and states
 }
 
 
-def composed(x: Tensor, w: Tensor, *, cell: str) -> Tensor:
+def composed(
+    x: Tensor, w: Tensor, *, cell: str, last: bool = False, inputs: bool = True
+) -> Tensor:
     """Return what `recurrent` returns, step by step."""
     step, gates, states = CELLS[cell]
     d, hidden = x.shape[1], w.shape[1] // gates
     weights = Weights(w[:d], w[d + 2 :], w[d], w[d + 1])
     state = (zeros_of(w, (hidden, x.shape[2])),) * states
-    return sweep(step, weights, x, state)[0]
+    ys, state = sweep(step, weights, x, state)
+    return reshape(state[0], shape=(1, *state[0].shape)) if last else ys
 
 
 @primitive
@@ -115,28 +118,35 @@ def recurrent_keep(xp: Any, x: Array, w: Array, *, cell: str) -> Array:
 
 @primitive
 def recurrent(
-    xp: Any, x: Array, w: Array, kept: Array | None = None, *, cell: str
+    xp: Any,
+    x: Array,
+    w: Array,
+    kept: Array | None = None,
+    *,
+    cell: str,
+    last: bool = False,
 ) -> Array:
     """Return the outputs (time, hidden, batch) of a "lstm" or "gru" over x from zeros.
 
     The rows of w are W_ih, b_ih, b_hh, W_hh. `kept` is recurrent_keep(x, w), if known.
+    With `last` there is one output, that of the last step.
     """
     if kept is None:
         kept = xp.recurrent_keep(cell, x, w)
-    return xp.recurrent_output(cell, x, w, kept)
+    return xp.recurrent_output(cell, x, w, kept, last)
 
 
 @primitive
 def recurrent_slopes(
-    xp: Any, g: Array, x: Array, w: Array, kept: Array, *, cell: str
+    xp: Any, g: Array, x: Array, w: Array, kept: Array, *, cell: str, inputs: bool
 ) -> Array:
-    """Return the derivatives before the nonlinearities, as the back end has them."""
-    return xp.recurrent_slopes(cell, g, x, w, kept)
+    """Return what the way back finds for the gradients, that for x only if `inputs`."""
+    return xp.recurrent_slopes(cell, g, x, w, kept, inputs)
 
 
 @primitive
 def recurrent_input(
-    xp: Any, g: Array, x: Array, w: Array, *known: Array, cell: str
+    xp: Any, g: Array, x: Array, w: Array, *known: Array, cell: str, last: bool = False
 ) -> Array:
     """Return the gradient of `recurrent` for x; `known` are kept and slopes."""
     _, slopes = known or _known(xp, g, x, w, cell)
@@ -145,16 +155,23 @@ def recurrent_input(
 
 @primitive
 def recurrent_weight(
-    xp: Any, g: Array, x: Array, w: Array, *known: Array, cell: str
+    xp: Any,
+    g: Array,
+    x: Array,
+    w: Array,
+    *known: Array,
+    cell: str,
+    last: bool = False,
+    inputs: bool = True,
 ) -> Array:
     """Return the gradient of `recurrent` for w; `known` are kept and slopes."""
     kept, slopes = known or _known(xp, g, x, w, cell)
-    return xp.recurrent_weight(cell, x, w, kept, slopes)
+    return xp.recurrent_weight(cell, x, w, kept, slopes, inputs)
 
 
 def _known(xp: Any, g: Array, x: Array, w: Array, cell: str) -> tuple[Array, Array]:
     kept = xp.recurrent_keep(cell, x, w)
-    return kept, xp.recurrent_slopes(cell, g, x, w, kept)
+    return kept, xp.recurrent_slopes(cell, g, x, w, kept, True)
 
 
 def _gradients(
@@ -166,15 +183,19 @@ def _gradients(
     kept: Tensor | None = None,
     *,
     cell: str,
+    last: bool = False,
 ) -> list[Tensor | None]:
     """Return the gradients of `recurrent`, which share the way back through time."""
     if kept is None:
         kept = recurrent_keep(x, w, cell=cell)
-    slopes = recurrent_slopes(g, x, w, kept, cell=cell)
-    kernels = (recurrent_input, recurrent_weight)
-    return [
-        kernels[i](g, x, w, kept, slopes, cell=cell) if i < 2 else None for i in places
-    ]
+    inputs = 0 in places
+    slopes = recurrent_slopes(g, x, w, kept, cell=cell, inputs=inputs)
+    given = g, x, w, kept, slopes
+    found = {
+        0: lambda: recurrent_input(*given, cell=cell, last=last),
+        1: lambda: recurrent_weight(*given, cell=cell, last=last, inputs=inputs),
+    }
+    return [found[i]() if i in found else None for i in places]
 
 
 recurrent.defvjp_all(_gradients)

@@ -28,11 +28,16 @@ def drawn(cell, steps, n_in, batch, hidden, dtype="float64"):
 def computed(kind, cell, x, w, g):
     """Return outputs and the gradients for x and w, as a back end of this kind has."""
     kept = kind.recurrent_keep(cell, x, w)
-    slopes = kind.recurrent_slopes(cell, g, x, w, kept)
+    slopes = kind.recurrent_slopes(cell, g, x, w, kept, True)
+    less = kind.recurrent_slopes(cell, g, x, w, kept, False)
+    alone = kind.recurrent_slopes(cell, g[-1:], x, w, kept, True)
     return (
-        kind.recurrent_output(cell, x, w, kept),
+        kind.recurrent_output(cell, x, w, kept, False),
+        kind.recurrent_output(cell, x, w, kept, True),
+        kind.recurrent_weight(cell, x, w, kept, alone, True),
         kind.recurrent_input(cell, x, w, slopes),
-        kind.recurrent_weight(cell, x, w, kept, slopes),
+        kind.recurrent_weight(cell, x, w, kept, slopes, True),
+        kind.recurrent_weight(cell, x, w, kept, less, False),
     )
 
 

@@ -389,6 +389,21 @@ SWEEPS = {
     )
 }
 
+X, W = normal(3, 2, 2), normal(2 + 2 + 2, 8)
+SWEEPS |= {
+    "recurrent-last": (sweep.recurrent, [X, W], {"cell": "lstm", "last": True}),
+    "recurrent_input-last": (
+        sweep.recurrent_input,
+        [normal(1, 2, 2), X, W],
+        {"cell": "lstm", "last": True},
+    ),
+    "recurrent_weight-last": (
+        sweep.recurrent_weight,
+        [normal(1, 2, 2), X, W],
+        {"cell": "lstm", "last": True},
+    ),
+}
+
 WITHOUT_GRADIENT = {
     ops.argmax: "an index",
     ops.sign: "constant between its jumps",

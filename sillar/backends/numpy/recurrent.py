@@ -3,7 +3,8 @@
 Features come before examples, so that a gate is one contiguous piece, a step is one
 product of matrices, and both biases are rows of it. A sigmoid is a tanh of half its
 argument, and the halves are in the weights. A block's memory is contiguous: the arrays
-that the kernels hand on have the batch first, and only these kernels read the rest.
+that the kernels hand on have the batch first, and only these kernels read the rest. On
+the way back, the gradients of a block are made while its slopes are in cache.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sillar.backends.base import Array
 from sillar.backends.numpy import threads
 from sillar.backends.recurrent import GATES, Sizes, sizes
 
-BLOCK = 256  # examples
+BLOCK = 512  # examples
 
 
 class _Kernel(NamedTuple):
@@ -51,42 +52,54 @@ def keep(cell: str, x: Array, w: Array) -> Array:
         s[:-1, size.n_in : size.n_in + 2] = 1
         s[0, size.n_in + 2 : size.rows + n] = 0  # h, and an LSTM's c
         scratch = np.empty((GATES[cell] * n, s.shape[2]), out.dtype)
-        for now, new in pairwise(s):
-            kernel.forward(turned, now, new, size, scratch)
+        for t in range(size.steps):
+            kernel.forward(turned, s[t], s[t + 1], size, _used(size, t), scratch)
 
     _each_block(work, batch)
     return out
 
 
-def output(cell: str, x: Array, w: Array, kept: Array) -> Array:
-    """Return the outputs (time, hidden, batch)."""
+def output(cell: str, x: Array, w: Array, kept: Array, last: bool) -> Array:
+    """Return the outputs (time, hidden, batch), or the last one alone."""
     size, batch = sizes(cell, x, w), len(kept)
-    out = np.empty((size.steps, size.hidden, batch), kept.dtype)
+    first = size.steps if last else 1
+    out = np.empty((size.steps + 1 - first, size.hidden, batch), kept.dtype)
     for b in _blocks(batch):
         s = _steps(kept, b, kept.shape[1] // (size.steps + 1))
-        out[:, :, b] = s[1:, size.rows - size.hidden : size.rows]
+        out[:, :, b] = s[first:, size.rows - size.hidden : size.rows]
     return out
 
 
-def slopes(cell: str, g: Array, x: Array, w: Array, kept: Array) -> Array:
-    """Return the loss's derivatives before the nonlinearities: (batch, ...)."""
+def slopes(cell: str, g: Array, x: Array, w: Array, kept: Array, inputs: bool) -> Array:
+    """Return the gradients of each block: (batch, ...).
+
+    They are those for x (time, n_in, block), if `inputs`, and then for w transposed.
+    """
     size, kernel = sizes(cell, x, w), KERNELS[cell]
     n, batch = size.hidden, len(kept)
-    out = np.empty((batch, size.steps * 4 * n), kept.dtype)
-    state_weights = w[-n:]
+    room = -(-w.size // max(1, batch // len(_blocks(batch))))
+    out = np.empty((batch, inputs * size.steps * size.n_in + room), kept.dtype)
 
     def work(b: slice) -> None:
         s = _steps(kept, b, kept.shape[1] // (size.steps + 1))
-        d = _steps(out, b, 4 * n)
-        scratch = np.empty((6 * n, s.shape[2]), out.dtype)
-        scratch[: 2 * n] = 0  # dh and dc
+        dx, dw = _gradients(out, b, size, w, inputs)
+        d = np.empty((4 * n, s.shape[2]), out.dtype)
+        scratch, product = np.empty((6 * n, s.shape[2]), out.dtype), np.empty_like(dw)
+        scratch[: 2 * n] = dw[...] = 0  # dh and dc
         for t in reversed(range(size.steps)):
-            scratch[:n] += g[t, :, b]
-            kernel.backward(s[t], s[t + 1], d[t], size, scratch)
+            if t >= size.steps - len(g):  # the others have no gradient
+                scratch[:n] += g[t - size.steps, :, b]
+            kernel.backward(s[t], s[t + 1], d, size, scratch)
+            if inputs:
+                np.matmul(w[: size.n_in], d[: w.shape[1]], out=dx[t])
+            used = _used(size, t)
+            kernel.weight(s[t, :used], d, size, product[:, :used])
+            dw[:, :used] += product[:, :used]
             if t:
-                kernel.carry(state_weights, d[t], size, scratch)
+                kernel.carry(w[-n:], d, size, scratch)
 
-    _each_block(work, batch)
+    if batch:
+        _each_block(work, batch)
     return out
 
 
@@ -94,40 +107,45 @@ def input_gradient(cell: str, x: Array, w: Array, slopes: Array) -> Array:
     """Return the gradient for x (time, n_in, batch)."""
     size, batch = sizes(cell, x, w), len(slopes)
     out = np.empty((size.steps, size.n_in, batch), slopes.dtype)
-
-    def work(b: slice) -> None:
-        d = _steps(slopes, b, 4 * size.hidden)
-        np.matmul(w[: size.n_in], d[:, : w.shape[1]], out=out[:, :, b])
-
-    _each_block(work, batch)
+    for b in _blocks(batch):
+        if batch:
+            out[:, :, b] = _gradients(slopes, b, size, w, True)[0]
     return out
 
 
-def weight_gradient(cell: str, x: Array, w: Array, kept: Array, slopes: Array) -> Array:
+def weight_gradient(
+    cell: str, x: Array, w: Array, kept: Array, slopes: Array, inputs: bool
+) -> Array:
     """Return the gradient for w."""
-    size, batch = sizes(cell, x, w), len(kept)
-    blocks = _blocks(batch)
-    terms = np.zeros((len(blocks), *w.shape), kept.dtype)
+    out, batch = np.zeros(w.shape[::-1], slopes.dtype), len(slopes)
+    for b in _blocks(batch):
+        if batch:
+            out += _gradients(slopes, b, sizes(cell, x, w), w, inputs)[1]
+    return out.T
 
-    def work(share: slice) -> None:
-        product = np.empty_like(terms[0])
-        for b, total in zip(blocks[share], terms[share], strict=True):
-            s = _steps(kept, b, kept.shape[1] // (size.steps + 1))
-            for now, d in zip(s, _steps(slopes, b, 4 * size.hidden), strict=False):
-                KERNELS[cell].weight(now, d, size, product)
-                total += product
 
-    threads.share(work, len(blocks))
-    return np.add.reduce(terms, 0) if len(blocks) > 1 else terms[0]
+def _gradients(
+    array: Array, b: slice, size: Sizes, w: Array, inputs: bool
+) -> tuple[Any, Any]:
+    """Return the gradients of a block for x and w in their memory."""
+    flat = array[b].reshape(-1)
+    end = inputs * size.steps * size.n_in * (b.stop - b.start)
+    dx = flat[:end].reshape(inputs * size.steps, size.n_in, b.stop - b.start)
+    return dx, flat[end : end + w.size].reshape(w.shape[::-1])
+
+
+def _used(size: Sizes, t: int) -> int:
+    """Return how many rows x, 1, 1, h count in a step: at first h is zero."""
+    return size.rows if t else size.n_in + 2
 
 
 def _lstm_forward(
-    w: Array, now: Array, new: Array, size: Sizes, scratch: Array
+    w: Array, now: Array, new: Array, size: Sizes, used: int, scratch: Array
 ) -> None:
     """Do a step: rows c, i, f, g, o of `now`, then h and c of `new`."""
     k, n = size.rows, size.hidden
     gates, product, c = now[k + n :], scratch[:n], new[k : k + n]
-    np.matmul(w, now[:k], out=gates)
+    np.matmul(w[:, :used], now[:used], out=gates)
     np.tanh(gates, out=gates)
     _to_sigmoid(gates[: 2 * n])
     _to_sigmoid(gates[3 * n :])
@@ -144,23 +162,20 @@ def _lstm_backward(
 ) -> None:
     """Write the slopes d of a step, and take dc to the step before."""
     k, n = size.rows, size.hidden
-    dh, dc, tanh_c, t = _cut(scratch[: 4 * n], 4)
+    h = new[k - n : k]
+    dh, dc, t, p = _cut(scratch[: 4 * n], 4)
     c, i, f, g, o = _cut(now[k:], 5)
     di, df, dg, do = _cut(d, 4)
-    np.tanh(new[k : k + n], out=tanh_c)
-    np.multiply(dh, tanh_c, out=do)
-    _one_minus_square(tanh_c, tanh_c)
-    tanh_c *= dh
-    tanh_c *= o
-    dc += tanh_c
-    np.multiply(dc, g, out=di)
-    np.multiply(dc, c, out=df)
-    np.multiply(dc, i, out=dg)
+    _times_rest(dh, h, o, h, do)  # dh tanh(c') o (1 - o)
+    np.tanh(new[k : k + n], out=t)
+    _times_rest(dh, h, t, o, t)  # dh o (1 - tanh(c')^2)
+    dc += t
+    np.multiply(i, g, out=p)
+    _times_rest(dc, p, i, p, di)  # dc g i (1 - i)
+    _times_rest(dc, p, g, i, dg)  # dc i (1 - g^2)
+    np.multiply(f, c, out=p)
+    _times_rest(dc, p, f, p, df)  # dc c f (1 - f)
     dc *= f
-    _times_slope_of_sigmoid(d[: 2 * n], now[k + n : k + 3 * n], scratch[4 * n :])
-    _times_slope_of_sigmoid(do, o, t)
-    _one_minus_square(g, t)
-    dg *= t
 
 
 def _lstm_carry(w: Array, d: Array, size: Sizes, scratch: Array) -> None:
@@ -168,16 +183,19 @@ def _lstm_carry(w: Array, d: Array, size: Sizes, scratch: Array) -> None:
     np.matmul(w, d, out=scratch[: size.hidden])
 
 
-def _lstm_weight(now: Array, d: Array, size: Sizes, out: Array) -> None:
-    np.matmul(now[: size.rows], d.T, out=out)
+def _lstm_weight(rows: Array, d: Array, size: Sizes, out: Array) -> None:
+    """Write the gradient for the weights, transposed, of a step."""
+    np.matmul(d, rows.T, out=out)
 
 
-def _gru_forward(w: Array, now: Array, new: Array, size: Sizes, scratch: Array) -> None:
+def _gru_forward(
+    w: Array, now: Array, new: Array, size: Sizes, used: int, scratch: Array
+) -> None:
     """Do a step: rows r, z, n, q = W_hh h + b_hh of `now`, then h of `new`."""
     k, n, cut = size.rows, size.hidden, size.n_in + 1
     a, q = now[k : k + 3 * n], now[k + 3 * n :]
     np.matmul(w[:, :cut], now[:cut], out=a)
-    np.matmul(w[:, cut:], now[cut:k], out=scratch)
+    np.matmul(w[:, cut:used], now[cut:used], out=scratch)
     a[: 2 * n] += scratch[: 2 * n]
     _tanh_to_sigmoid(a[: 2 * n])
     r, z, m = _cut(a, 3)
@@ -220,11 +238,12 @@ def _gru_carry(w: Array, d: Array, size: Sizes, scratch: Array) -> None:
     dh += through
 
 
-def _gru_weight(now: Array, d: Array, size: Sizes, out: Array) -> None:
-    k, n, cut = size.rows, size.hidden, size.n_in + 1
-    np.matmul(now[:cut], d[: 3 * n].T, out=out[:cut])
-    np.matmul(now[cut:k], d[: 2 * n].T, out=out[cut:, : 2 * n])
-    np.matmul(now[cut:k], d[3 * n :].T, out=out[cut:, 2 * n :])
+def _gru_weight(rows: Array, d: Array, size: Sizes, out: Array) -> None:
+    """Write the gradient for the weights, transposed, of a step."""
+    n, cut = size.hidden, size.n_in + 1
+    np.matmul(d[: 3 * n], rows[:cut].T, out=out[:, :cut])
+    np.matmul(d[: 2 * n], rows[cut:].T, out=out[: 2 * n, cut:])
+    np.matmul(d[3 * n :], rows[cut:].T, out=out[2 * n :, cut:])
 
 
 KERNELS = {
@@ -249,6 +268,13 @@ def _one_minus_square(y: Array, out: Array) -> None:
     """Write 1 - y^2, the derivative of tanh where it is y."""
     np.multiply(y, y, out=out)
     np.subtract(1, out, out=out)
+
+
+def _times_rest(d: Array, a: Array, b: Array, whole: Array, out: Array) -> None:
+    """Write d (whole - a b)."""
+    np.multiply(a, b, out=out)
+    np.subtract(whole, out, out=out)
+    out *= d
 
 
 def _times_slope_of_sigmoid(d: Array, y: Array, scratch: Array) -> None:
