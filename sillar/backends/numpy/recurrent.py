@@ -10,6 +10,7 @@ the way back, the gradients of a block are made while its slopes are in cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from sillar.backends.numpy import threads
 from sillar.backends.recurrent import GATES, Sizes, sizes
 
 BLOCK = 512  # examples
+SHORT = 1 << 24  # multiplications in a product that one thread does sooner than two
 
 
 class _Kernel(NamedTuple):
@@ -55,7 +57,7 @@ def keep(cell: str, x: Array, w: Array) -> Array:
         for t in range(size.steps):
             kernel.forward(turned, s[t], s[t + 1], size, _used(size, t), scratch)
 
-    _each_block(work, batch)
+    _each_block(work, batch, w.size)
     return out
 
 
@@ -99,7 +101,7 @@ def slopes(cell: str, g: Array, x: Array, w: Array, kept: Array, inputs: bool) -
                 kernel.carry(w[-n:], d, size, scratch)
 
     if batch:
-        _each_block(work, batch)
+        _each_block(work, batch, w.size)
     return out
 
 
@@ -301,11 +303,14 @@ def _blocks(batch: int) -> Sequence[slice]:
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-def _each_block(work: Callable[[slice], None], batch: int) -> None:
+def _each_block(work: Callable[[slice], None], batch: int, weights: int) -> None:
+    """Call work(block) for all blocks, on threads; short products have one each."""
     blocks = _blocks(batch)
 
     def share(places: slice) -> None:
         for b in blocks[places]:
             work(b)
 
-    threads.share(share, len(blocks))
+    short = weights * batch < SHORT
+    with threads.single_threaded_blas() if short else nullcontext():
+        threads.share(share, len(blocks))

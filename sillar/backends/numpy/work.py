@@ -20,5 +20,6 @@ def work(name: str, shapes: Sequence[Shape], out: Shape) -> int:
         return 4 * prod(out) * out[1]
     if name.startswith("recurrent_"):
         x, w = shapes[:2] if name == "recurrent_keep" else shapes[1:3]
-        return 2 * prod(w) * x[0] * x[-1]
+        short = x[-1] < 256  # many short calls, for which threads wait for each other
+        return 0 if short else 2 * prod(w) * x[0] * x[-1]
     return 0 if name in ("reshape", "transpose", "broadcast_to") else 10 * prod(out)
