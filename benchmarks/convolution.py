@@ -1,25 +1,23 @@
-"""Time and error of convolution and pooling beside PyTorch (oneDNN), in one run.
+"""Time and error of convolution beside PyTorch's (oneDNN).
 
-    python -m benchmarks.convolution [NAME ...] [--threads N] [--rounds 15] [--json]
-                                     [--keep]
+    python -m benchmarks.convolution [--only NAME ...] [--threads 1 2] [--rounds 20]
+                                     [--json] [--keep]
 
 Forward, gradient for the input, gradient for the weight, and the three together, in
-float32. Each round times both libraries in turn; figures are medians over rounds, of
-the process's own processor time and of the clock. PyTorch is measured with channels
-last and with channels first, whichever is faster for all three together counts. Errors
-are relative to PyTorch's in float64: of the whole, and of the worst element.
+float32. PyTorch is measured with channels last and with channels first; whichever is
+faster for all three counts. One thread is compared by the processor's time, which other
+work on the machine disturbs less, several by the clock; both are kept. Errors are
+relative to PyTorch's results in float64: of the whole, and of the worst element.
 """
 
-import argparse
-import json
-import statistics
 import sys
-import time
 from typing import NamedTuple
 
-from benchmarks.step import CORES, limit
+from benchmarks.child import CORES, in_child
+from benchmarks.report import Bar, finish, options, table
+from benchmarks.timing import turns
 
-REST = 0.02  # seconds: the others' threads spin on for a while after their work
+FASTER, ERROR = 1.3, 5e-6  # what the first three cases are held to
 
 
 class Case(NamedTuple):
@@ -56,7 +54,7 @@ CASES = {
     "groups 28x28x64-64": Case(32, 28, 64, 64, padding=1, groups=8),
     "one image 28x28x32-64": Case(1, 28, 32, 64, padding=1),
 }
-BAR = tuple(CASES)[:3]
+HELD = tuple(CASES)[:3]
 
 
 def operands(case):
@@ -153,89 +151,66 @@ def errors(case, x, w, g):
     return found
 
 
-def measure(case: Case, rounds: int) -> dict[str, object]:
-    """Return times in milliseconds, (processor, clock), by library and function."""
+def measure(name, rounds):
+    """Return times by library and function, and errors, of a case."""
+    case = Case(*CASES[name])
     given = operands(case)
     libraries = {
         "sillar": ours(case, *given),
         "torch last": theirs(case, *given, last=True),
         "torch first": theirs(case, *given, last=False),
     }
-    times = {k: {name: [] for name in runs} for k, runs in libraries.items()}
-    for _ in range(rounds):
-        for library, runs in libraries.items():
-            time.sleep(REST)
-            for name, run in runs.items():
-                if name == "dx" and case.first:
-                    continue
-                run()
-                clock, processor = time.perf_counter(), time.process_time()
-                run()
-                processor = time.process_time() - processor
-                clock = time.perf_counter() - clock
-                times[library][name].append((processor * 1e3, clock * 1e3))
-    medians = {
-        library: {
-            name: [round(statistics.median(v), 3) for v in zip(*pairs, strict=True)]
-            for name, pairs in by_name.items()
-            if pairs
-        }
-        for library, by_name in times.items()
+    calls = {
+        f"{library} {part}": run
+        for library, runs in libraries.items()
+        for part, run in runs.items()
+        if not (case.first and part == "dx")
     }
-    best = min(("torch last", "torch first"), key=lambda k: medians[k]["all"][1])
+    return {**turns(calls, rounds), "errors": errors(case, *given)}
+
+
+def times_of(row, threads: int) -> dict[str, float]:
+    """Return a case's times as a row of the table: ours, then the better PyTorch's."""
+    times = row["cpu_milliseconds" if threads == 1 else "milliseconds"]
+    best = min(("torch last", "torch first"), key=lambda k: times[f"{k} all"])
+    parts = [k.split()[1] for k in times if k.startswith("sillar")]
     return {
-        "milliseconds": {"sillar": medians["sillar"], "torch": medians[best]},
-        "layout of torch": best.split()[1],
-        "ratio": {
-            name: round(medians[best][name][1] / own[1], 3)
-            for name, own in medians["sillar"].items()
-        },
-        "ratio of processor time": round(
-            medians[best]["all"][0] / medians["sillar"]["all"][0], 3
-        ),
-        "errors": errors(case, *given),
+        f"{name} {part}": times[f"{library} {part}"]
+        for part in parts
+        for name, library in (("sillar", "sillar"), ("torch", best))
     }
 
 
-def show(threads: int, rows: dict[str, dict]) -> None:
-    print(f"milliseconds by the clock, {threads} thread(s): sillar / torch = ratio")
-    for name, row in rows.items():
-        parts = []
-        for key, (_, own) in row["milliseconds"]["sillar"].items():
-            other = row["milliseconds"]["torch"][key][1]
-            parts.append(f"{key} {own:.2f}/{other:.2f}={row['ratio'][key]:.2f}")
-        worst = max(e for pair in row["errors"].values() for e in pair)
-        print(
-            f"{name:26}{'  '.join(parts)}  processor"
-            f" {row['ratio of processor time']:.2f}  error {worst:.0e}"
-        )
+def bars_of(name, row, times) -> list[Bar]:
+    """Return how much faster all three are together, and how large errors may be."""
+    least = FASTER if name in HELD else None
+    worst = max(max(pair) for pair in row["errors"].values())
+    ratio = times["torch all"] / times["sillar all"]
+    return [
+        Bar("PyTorch / Sillar", ratio, least),
+        Bar("5e-6 / error", ERROR / worst, 1.0),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="cases; all by default")
-    parser.add_argument("--threads", type=int, default=len(CORES))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--keep", action="store_true", help="write into results/")
-    options = parser.parse_args()
-    unknown = set(options.names) - set(CASES)
-    if unknown:
-        sys.exit(f"no such case: {', '.join(sorted(unknown))}; known: {list(CASES)}")
-    limit(options.threads)
-    import torch
-
-    from benchmarks.machine import keep, versions
-
-    torch.set_num_threads(options.threads)
-    rows = {n: measure(CASES[n], options.rounds) for n in options.names or CASES}
-    result = {"threads": options.threads, "bar": BAR, "cases": rows}
-    if options.keep:
-        keep(f"convolution-{options.threads}", result | {"peers": versions("torch")})
-    if options.json:
-        print(json.dumps(result))
-    else:
-        show(options.threads, rows)
+    told = options(__doc__.split("\n")[0], CASES).parse_args()
+    found, panels = {}, {}
+    for threads in told.threads or dict.fromkeys((1, len(CORES))):
+        rows = found[str(threads)] = {}
+        for name in told.only or CASES:
+            print(f"{name}, {threads} thread(s)", file=sys.stderr)
+            rows[name] = in_child(
+                "convolution.measure", name, told.rounds, threads=threads
+            )
+        times = {name: times_of(row, threads) for name, row in rows.items()}
+        bars = {name: bars_of(name, row, times[name]) for name, row in rows.items()}
+        title = f"convolution, {threads} thread(s)"
+        if not told.json:
+            print(table(f"{title}: milliseconds", times, bars))
+        panels[f"{title}: time of PyTorch / Sillar"] = [
+            bars[name][0]._replace(name=name) for name in rows
+        ]
+    finish("convolution", {"threads": found}, panels, told)
 
 
 if __name__ == "__main__":
