@@ -13,6 +13,7 @@ from sillar.backends.numpy import (
     depthwise,
     im2col,
     plan,
+    scratch,
     threads,
     winograd,
 )
@@ -291,6 +292,21 @@ def test_operands_may_be_views_and_of_two_types():
     for want, got in zip(expected, three(turned, cut, g), strict=True):
         assert error(want, got) <= 5e-6
     assert convolution.conv(turned, cut, WINDOW).dtype == np.float64
+
+
+def test_scratch_memory_stays_small():
+    window = Window((3, 3), padding=EVEN)
+    x, w, g = operands((2, 64, 512, 64), 64, window, 1, "float32")
+    kept = []
+
+    def work():  # a thread of its own: it has no scratch memory yet
+        by_kernel(winograd, x, w, g, window, 1)
+        kept.append(sum(b.nbytes for b in scratch._kept.buffers.values()))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert 1 << 20 < kept[0] < 6 << 20
 
 
 @pytest.mark.parametrize("name", ["conv", "conv_input", "conv_weight"])

@@ -1,8 +1,9 @@
 """Convolution and its two gradients: which kernel does the work, on which threads.
 
 Channels come last. The kernels are files beside this one, each with the same three
-functions; every one writes into memory that it is given. What they need besides lies
-in blocks of about 4 MiB that each thread keeps.
+functions; every one writes into memory that it is given. What they need besides, each
+thread keeps for the next call: 1 to 6 MiB, and more only if a single row of tiles over
+the image's width, or the transformed kernels, are larger.
 """
 
 from __future__ import annotations
