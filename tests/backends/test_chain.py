@@ -10,8 +10,11 @@ from sillar.backends.numpy import chain
 from sillar.core import ops
 from sillar.core.compile import compile
 
-UNARY = (ops.exp, ops.tanh, ops.relu, ops.negative, ops.sign)
-BINARY = (ops.add, ops.subtract, ops.multiply, ops.maximum)
+UNARY = (ops.exp, ops.tanh, ops.relu, ops.negative, ops.sign, ops.sigmoid, ops.erf)
+BINARY = (
+    *(ops.add, ops.subtract, ops.multiply, ops.maximum, ops.power),
+    lambda a, b: ops.where(ops.not_equal(ops.sign(a), ops.sign(b)), a, b),
+)
 SHAPES = ((7, 3, 4), (1, 4), (4,), (7, 1, 1), (7, 3, 1), (1, 3, 4))
 
 

@@ -12,6 +12,7 @@ import sillar as sl
 from sillar import nn
 from sillar.backends.numpy import parts, recurrent, threads
 from sillar.backends.numpy.split import Cut, EntangledError, Given, Term, split
+from sillar.core import normalization
 from sillar.core.compile import compile
 from sillar.errors import ConfigError
 from sillar.nn import sweep
@@ -155,6 +156,25 @@ def test_attention_and_its_masks(mask, heads):
         near(expected, y)
         for path, slope in slopes.items():
             near(slope, got[path], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "batch_norm", "erf"])
+def test_kernels_write_into_parts_that_do_not_lie_in_order(name):
+    """Cut along the second axis, what a part has of the result is not one piece."""
+
+    def step(x):
+        z = (x.reshape(N, 3, 1) + x.reshape(N, 1, 3)).transpose(1, 0, 2)
+        if name == "layer_norm":
+            return normalization.layer_norm(z, eps=0.1)
+        if name == "erf":
+            return sl.erf(z)
+        centre, spread = normalization.channel_statistics(z)
+        return normalization.batch_norm(z, 1.0, 0.5, centre, spread, eps=0.1)
+
+    compiled = compile(step)
+    for seed in range(2):
+        x = numbers(N, 3, seed=seed)
+        near(step(sl.Tensor(x)), compiled(x))
 
 
 def test_it_really_runs_on_threads(count):

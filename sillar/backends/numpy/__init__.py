@@ -19,6 +19,7 @@ from sillar.backends.numpy import (
     recurrent,
     reductions,
     scatter,
+    select,
     softmax,
     special,
     threads,
@@ -56,6 +57,7 @@ class NumpyBackend(Backend):
     recurrent_weight = staticmethod(recurrent.weight_gradient)
     erf = staticmethod(special.erf)
     scatter_add = staticmethod(scatter.scatter_add)
+    where = staticmethod(select.where)
     sum = staticmethod(reductions.sum)
 
     def __init__(self) -> None:

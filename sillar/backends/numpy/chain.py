@@ -15,13 +15,22 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
+from sillar.backends.numpy import select, special
 
 BLOCK = 16_384  # elements: some ten blocks of float32 fit into an L2 cache of 1 MiB
+WIDEST = 2 * BLOCK  # elements of a row that is a block by itself
 LEAST = 4  # blocks, or the loop costs more than it saves
 
 
 def _relu(x: Array, out: Array) -> None:
     np.maximum(x, 0, out=out)
+
+
+def _sigmoid(x: Array, out: Array) -> None:
+    np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    np.add(out, 1.0, out=out)
+    np.multiply(out, 0.5, out=out)
 
 
 def _cast(x: Array, out: Array) -> None:
@@ -33,10 +42,14 @@ ELEMENTWISE = {
     name: getattr(np, name)
     for name in (
         *("add", "subtract", "multiply", "divide", "negative", "exp", "expm1", "log"),
-        *("log1p", "sqrt", "sin", "cos", "tanh", "sign", "maximum", "minimum"),
+        *("log1p", "sqrt", "sin", "cos", "tanh", "sign", "maximum", "minimum", "power"),
         *("absolute", "greater", "greater_equal", "less", "less_equal", "equal"),
+        "not_equal",
     )
-} | {"relu": _relu, "astype": _cast}
+} | {
+    **{"relu": _relu, "sigmoid": _sigmoid, "astype": _cast},
+    **{"erf": special.erf, "where": select.where},
+}
 
 
 def lengths(calls: Sequence[Any], kinds: Sequence[Any]) -> Iterator[int]:
@@ -73,7 +86,7 @@ def _chained(call: Any, kinds: Sequence[Any]) -> tuple[int, ...]:
         return ()
     shape: tuple[int, ...] = kinds[call.output][0]
     size = prod(shape)
-    if size < LEAST * BLOCK or size > shape[0] * BLOCK or shape[0] < 2:
+    if size < LEAST * BLOCK or size > shape[0] * WIDEST or shape[0] < 2:
         return ()
     return shape
 

@@ -22,39 +22,37 @@ def layer_norm(x: Array, eps: float, out: Array | None = None) -> Array:
     """Return (x - mean) / sqrt(variance + eps) over the last axis."""
     out = np.empty(x.shape, x.dtype) if out is None else out
     for rows, result in _blocks(x.shape[-1], x, out):
-        _normalize(rows, eps, result)
+        result *= _centre(rows, eps, result)
     return out
 
 
 def layer_norm_input(g: Array, x: Array, eps: float, out: Array | None = None) -> Array:
-    """Return the gradient of `layer_norm`: r (g - mean(g) - y mean(g y)).
+    """Return the gradient of `layer_norm`: r (g - mean(g) - z r^2 mean(g z)).
 
-    y is what `layer_norm` returned, and r is 1 / sqrt(variance + eps).
+    z is x - mean, and r is 1 / sqrt(variance + eps).
     """
     out = np.empty(x.shape, x.dtype) if out is None else out
     n = x.shape[-1]
-    y = np.empty((max(1, BLOCK // max(1, n)), n), x.dtype)
+    room = np.empty((max(1, BLOCK // max(1, n)), n), x.dtype)
     for given, rows, result in _blocks(n, g, x, out):
-        normal = y[: len(rows)]
-        scale = _normalize(rows, eps, normal)
-        along = np.einsum("ij,ij->i", given, normal) / -n
-        np.multiply(normal, along[:, None], out=result)
-        result += given
-        result -= reductions.sum(given, axis=-1, keepdims=True) / n
-        result *= scale
+        centred = room[: len(rows)]
+        scale = _centre(rows, eps, centred)
+        along = np.einsum("ij,ij->i", given, centred)[:, None]
+        centred *= along * (scale * scale / -n)
+        centred -= reductions.sum(given, axis=-1, keepdims=True) / n
+        centred += given
+        np.multiply(centred, scale, out=result)
     return out
 
 
-def _normalize(x: Array, eps: float, out: Array) -> Array:
-    """Write normalised rows into `out`; return 1 / sqrt(variance + eps) of each."""
+def _centre(x: Array, eps: float, out: Array) -> Array:
+    """Write rows less their mean to `out`; return 1 / sqrt(variance + eps) of each."""
     n = x.shape[-1]
     np.subtract(x, reductions.sum(x, axis=-1, keepdims=True) / n, out=out)
     scale = np.einsum("ij,ij->i", out, out)[:, None] / n
     scale += eps
     np.sqrt(scale, out=scale)
-    np.reciprocal(scale, out=scale)
-    out *= scale
-    return scale
+    return np.reciprocal(scale, out=scale)
 
 
 def _blocks(n: int, *arrays: Array) -> Any:

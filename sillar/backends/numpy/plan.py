@@ -195,7 +195,7 @@ class Writer:
             self._line(place, sum_into, [self.text(call.inputs[0]), *rest])
         elif name == "pack":
             self._pack(place, call)
-        elif name in INTO:
+        elif name in INTO and self._lies_in_order(call.output):
             operands = [self.text(i) for i in call.inputs]
             kernel = partial(INTO[name], **call.static)
             self._line(place, kernel, [*operands, f"out={self.place_of(call.output)}"])
@@ -267,6 +267,11 @@ class Writer:
             if self.calls[place].output in self.boxes:
                 self._into_its_box(self.calls[place].output)
             self._release(place)
+
+    def _lies_in_order(self, i: int) -> bool:
+        """Say whether the place where a result must end is in one piece."""
+        box = self.boxes.get(i)
+        return box is None or bool(box.flags.c_contiguous)
 
     def _into_its_box(self, i: int) -> None:
         box, home = self.boxes[i], self.home.get(i)

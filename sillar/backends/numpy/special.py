@@ -68,7 +68,7 @@ _TABLES = {
 }
 
 
-def erf(x: NDArray[Any]) -> NDArray[Any]:
+def erf(x: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return the error function of every element, in the shape and dtype of `x`.
 
     erf(x) = tanh(x + x P(x^2) / Q(x^2)), to about one unit in the last place, for
@@ -76,19 +76,28 @@ def erf(x: NDArray[Any]) -> NDArray[Any]:
     """
     x = np.asarray(x)
     if x.dtype == np.float16:
-        return erf(x.astype(np.float32)).astype(np.float16)
+        half = erf(x.astype(np.float32)).astype(np.float16)
+        return half if out is None else _copied(half, out)
     if x.dtype not in _TABLES:
         raise DtypeError(
             f"erf: expected float16, float32 or float64, got {x.dtype};"
             " convert with astype first"
         )
     table = _TABLES[x.dtype]
-    out = np.empty(x.shape, x.dtype)
+    if out is None:
+        out = np.empty(x.shape, x.dtype)
+    elif not out.flags.c_contiguous:
+        return _copied(erf(x), out)
     source, result = x.reshape(-1), out.reshape(-1)
     with np.errstate(under="ignore", invalid="ignore"):  # tiny values, signalling NaN
         for start in range(0, x.size, BLOCK):
             part = slice(start, start + BLOCK)
             _erf_block(source[part], table, result[part])
+    return out
+
+
+def _copied(x: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+    out[...] = x
     return out
 
 
