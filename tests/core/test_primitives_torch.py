@@ -12,6 +12,7 @@ from sillar.core import normalization, ops
 from sillar.core.attention import attention, attention_slope
 from sillar.core.grad import grad
 from sillar.core.tensor import Tensor
+from sillar.nn import sweep
 
 
 def axes_of(x, axis):
@@ -186,6 +187,9 @@ WITHOUT = {
     ops.max_pool_at: "a gradient's gradient, not public there",
     ops.max_unpool: "takes the image instead of indices",
     ops.sum_unpool: "a gradient, not public there",
+    sweep.recurrent: "a module there: tests/nn/test_recurrent.py",
+    sweep.recurrent_input: "a gradient, not public there",
+    sweep.recurrent_weight: "a gradient, not public there",
 }
 NOT_THERE = {
     "batch_norm_input-weak": "no numbers as weights",
