@@ -150,20 +150,6 @@ class Backend(ABC):
         slopes = e / self.sum(e, axis=-1, keepdims=True) - self.astype(hits, x.dtype)
         return slopes * (g if isinstance(g, float) else self.expand_dims(g, axis=-1))
 
-    def layer_norm(self, x: Array, eps: float) -> Array:
-        """Return (x - mean) / sqrt(variance + eps) over the last axis."""
-        centred = x - self.mean(x, axis=-1, keepdims=True)
-        spread = self.mean(centred * centred, axis=-1, keepdims=True)
-        return centred / self.sqrt(spread + eps)
-
-    def layer_norm_input(self, g: Array, x: Array, eps: float) -> Array:
-        """Return the gradient of `layer_norm`."""
-        centred = x - self.mean(x, axis=-1, keepdims=True)
-        spread = self.mean(centred * centred, axis=-1, keepdims=True)
-        r = 1.0 / self.sqrt(spread + eps)
-        along = self.mean(g * centred, axis=-1, keepdims=True) * r * r
-        return r * (g - self.mean(g, axis=-1, keepdims=True) - centred * along)
-
     def channel_squares(self, x: Array, centre: Array) -> Array:
         """Return the sum of (x - centre)^2 over all axes but the last."""
         return self.sum((x - centre) * (x - centre), axis=tuple(range(x.ndim - 1)))

@@ -1,4 +1,4 @@
-"""Normalisation over the last axis and by channels, each with its gradient's kernel."""
+"""Normalisation: in primitives, and by channels with kernels for its gradient."""
 
 from __future__ import annotations
 
@@ -20,28 +20,8 @@ def normalized(x: Tensor, axis: Axis, eps: float) -> Tensor:
     return centred / sqrt(mean(centred * centred, axis, keepdims=True) + eps)
 
 
-def _over_last_axis(x: Tensor, *, eps: float) -> Tensor:
-    return normalized(x, -1, eps)
-
-
 def _by_channels(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     return normalized(x, tuple(range(x.ndim - 1)), eps) * weight
-
-
-@primitive
-def layer_norm(xp: Any, x: Array, *, eps: float) -> Array:
-    """Return (x - mean) / sqrt(variance + eps) over the last axis."""
-    return xp.layer_norm(x, eps)
-
-
-@primitive
-def layer_norm_input(xp: Any, g: Array, x: Array, *, eps: float) -> Array:
-    """Return the gradient of `layer_norm`."""
-    return xp.layer_norm_input(g, x, eps)
-
-
-layer_norm.defvjp(lambda g, y, x, *, eps: layer_norm_input(g, x, eps=eps))
-as_composed(layer_norm_input, _over_last_axis, 0)
 
 
 @primitive

@@ -7,7 +7,6 @@ import math
 from sillar.core.normalization import (
     batch_norm,
     channel_statistics,
-    layer_norm,
     normalized,
 )
 from sillar.core.ops import reshape, sqrt
@@ -79,7 +78,7 @@ class LayerNorm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_last_axis(self, x, self.n)
-        y = layer_norm(x, eps=self.eps)
+        y = normalized(x, -1, self.eps)
         return y if self.weight is None else y * self.weight + self.bias
 
 

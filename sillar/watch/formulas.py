@@ -130,12 +130,6 @@ IMAGES = {
     "sum_unpool": _of("g'", "g' at each cell of its window", "sums of windows of g"),
 }
 NORMALISED = {
-    "layer_norm": _of(
-        "x",
-        "(x - mean) / s, s = sqrt(variance + eps), over the last axis",
-        "(g - mean(g) - y * mean(g * y)) / s",
-    ),
-    "layer_norm_input": _of("g' x", "the gradient of layer_norm", "its own rule"),
     "channel_squares": _of(
         "x centre",
         "sum((x - centre) ** 2) by channels",

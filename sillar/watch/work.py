@@ -112,9 +112,9 @@ OPERATIONS: dict[str, Count] = {
     "cross_entropy_input": _per_output(5),
     "channel_squares": _per_input(3),
     # mean, difference, square and sum, quotient; then weight and bias
-    **dict.fromkeys(("layer_norm", "batch_norm"), _per_output(5)),
+    "batch_norm": _per_output(5),
     # two sums over products with the gradient, and their shares taken off
-    **dict.fromkeys(("layer_norm_input", "batch_norm_input"), _per_output(8)),
+    "batch_norm_input": _per_output(8),
     "batch_norm_weight": _per_input(3),
     "attention": _attention,
     "attention_slope": _attention_slope,

@@ -240,19 +240,6 @@ OTHERS = {
     "cumsum-first": (ops.cumsum, [normal(2, 3)], {}),
     "cumsum-from-end": (ops.cumsum, [normal(2, 3, 2)], {"axis": -2}),
     "cumsum-empty": (ops.cumsum, [normal(0, 3)], {}),
-    "layer_norm": (normalization.layer_norm, [normal(3, 4)], {"eps": 0.1}),
-    "layer_norm-one": (normalization.layer_norm, [normal(2, 3, 1)], {"eps": 0.1}),
-    "layer_norm-empty": (normalization.layer_norm, [normal(0, 4)], {"eps": 0.1}),
-    "layer_norm_input": (
-        normalization.layer_norm_input,
-        [normal(2, 2, 4), normal(2, 2, 4)],
-        {"eps": 0.1},
-    ),
-    "layer_norm_input-one": (
-        normalization.layer_norm_input,
-        [normal(3, 1), normal(3, 1)],
-        {"eps": 0.1},
-    ),
     "channel_squares": (normalization.channel_squares, [normal(4, 3), normal(3)], {}),
     "channel_squares-images": (
         normalization.channel_squares,

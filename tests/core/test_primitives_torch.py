@@ -68,20 +68,12 @@ def cross_entropy_input(g, x, labels):
     return slopes * (g if isinstance(g, float) else g[..., None])
 
 
-def layer_norm(x, *, eps):
-    return torch_nn.layer_norm(x, x.shape[-1:], eps=eps)
-
-
 def batch_norm(x, weight, bias, *, eps):
     if isinstance(weight, float):  # PyTorch's way to say so is None
         weight = bias = None
     y = x.reshape(-1, x.shape[-1])
     y = torch_nn.batch_norm(y, None, None, weight, bias, training=True, eps=eps)
     return y.reshape(x.shape)
-
-
-def layer_norm_input(g, x, *, eps):
-    return torch.autograd.grad(layer_norm(x, eps=eps), x, g, create_graph=True)[0]
 
 
 def batch_norm_input(g, x, weight, *, eps):
@@ -163,8 +155,6 @@ TORCH = {
     ops.cross_entropy: cross_entropy,
     ops.cross_entropy_input: cross_entropy_input,
     ops.cumsum: lambda x, *, axis=0: x.cumsum(axis),
-    normalization.layer_norm: layer_norm,
-    normalization.layer_norm_input: layer_norm_input,
     normalization.channel_squares: lambda x, centre: (
         (x - centre).square().sum(tuple(range(x.ndim - 1)))
     ),

@@ -42,8 +42,6 @@ class NumpyBackend(Backend):
     sum_unpool = staticmethod(pooling.sum_unpool)
     cross_entropy = staticmethod(softmax.cross_entropy)
     cross_entropy_input = staticmethod(softmax.cross_entropy_input)
-    layer_norm = staticmethod(normalization.layer_norm)
-    layer_norm_input = staticmethod(normalization.layer_norm_input)
     channel_squares = staticmethod(normalization.channel_squares)
     batch_norm = staticmethod(normalization.batch_norm)
     batch_norm_input = staticmethod(normalization.batch_norm_input)

@@ -1,4 +1,4 @@
-"""Normalisation in blocks that stay in cache, over rows and by channels.
+"""Normalisation by channels, in blocks that stay in cache.
 
 NumPy's loops run along the last axis. Where that is a few channels, many rows are laid
 side by side in one long line, and what belongs to the channels is repeated beside it.
@@ -7,7 +7,6 @@ side by side in one long line, and what belongs to the channels is repeated besi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,53 +15,6 @@ from sillar.backends.numpy import reductions
 
 BLOCK = 32768  # elements at a time
 LINE = 512  # elements that fill a loop of NumPy's
-
-
-def layer_norm(x: Array, eps: float, out: Array | None = None) -> Array:
-    """Return (x - mean) / sqrt(variance + eps) over the last axis."""
-    out = np.empty(x.shape, x.dtype) if out is None else out
-    for rows, result in _blocks(x.shape[-1], x, out):
-        result *= _centre(rows, eps, result)
-    return out
-
-
-def layer_norm_input(g: Array, x: Array, eps: float, out: Array | None = None) -> Array:
-    """Return the gradient of `layer_norm`: r (g - mean(g) - z r^2 mean(g z)).
-
-    z is x - mean, and r is 1 / sqrt(variance + eps).
-    """
-    out = np.empty(x.shape, x.dtype) if out is None else out
-    n = x.shape[-1]
-    room = np.empty((max(1, BLOCK // max(1, n)), n), x.dtype)
-    for given, rows, result in _blocks(n, g, x, out):
-        centred = room[: len(rows)]
-        scale = _centre(rows, eps, centred)
-        along = np.einsum("ij,ij->i", given, centred)[:, None]
-        centred *= along * (scale * scale / -n)
-        centred -= reductions.sum(given, axis=-1, keepdims=True) / n
-        centred += given
-        np.multiply(centred, scale, out=result)
-    return out
-
-
-def _centre(x: Array, eps: float, out: Array) -> Array:
-    """Write rows less their mean to `out`; return 1 / sqrt(variance + eps) of each."""
-    n = x.shape[-1]
-    np.subtract(x, reductions.sum(x, axis=-1, keepdims=True) / n, out=out)
-    scale = np.einsum("ij,ij->i", out, out)[:, None] / n
-    scale += eps
-    np.sqrt(scale, out=scale)
-    return np.reciprocal(scale, out=scale)
-
-
-def _blocks(n: int, *arrays: Array) -> Any:
-    """Yield blocks of the rows of arrays (..., n)."""
-    if arrays[0].size == 0:
-        return
-    flat = [a.reshape(-1, n) for a in arrays]
-    step = max(1, BLOCK // n)
-    for start in range(0, len(flat[0]), step):
-        yield [a[start : start + step] for a in flat]
 
 
 def channel_squares(x: Array, centre: Array) -> Array:

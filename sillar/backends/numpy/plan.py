@@ -26,8 +26,6 @@ from sillar.backends.numpy.source import function
 VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem", "einsum"))
 # Kernels of ours that take an `out` argument, by the primitive's name.
 INTO: dict[str, Callable[..., Array]] = {
-    "layer_norm": normalization.layer_norm,
-    "layer_norm_input": normalization.layer_norm_input,
     "batch_norm": normalization.batch_norm,
     "batch_norm_input": normalization.batch_norm_input,
 }

@@ -231,15 +231,6 @@ def _examples(given: Given) -> Split | None:
     return Split(cut, [cut.axis if shape else None for shape in given.shapes])
 
 
-def _rows(given: Given) -> Split | None:
-    """Cut every operand along an axis before the last, which is looked at whole."""
-    rank = len(given.out)
-    cut = next(s for s in given.states if s)
-    if isinstance(cut, Cut) and cut.axis == rank - 1:
-        return None
-    return elementwise(given)
-
-
 def _over_channels(given: Given) -> Split | None:
     """Sum over all axes but the last; what has that axis alone is whole."""
     cuts = {s for s in given.states if s}
@@ -371,7 +362,6 @@ RULES: dict[str, Rule] = {
     "einsum": _einsum,
     **dict.fromkeys(("conv", "conv_input"), _conv),
     "conv_weight": _conv_weight,
-    **dict.fromkeys(("layer_norm", "layer_norm_input"), _rows),
     **dict.fromkeys(("channel_squares", "batch_norm_weight"), _over_channels),
     **dict.fromkeys(("attention", "attention_slope"), _images),
     **dict.fromkeys(("cross_entropy", "cross_entropy_input"), _examples),
