@@ -11,6 +11,7 @@ from sillar.data.loader import DataLoader
 from sillar.data.npy import read_npy
 from sillar.data.npz import read_npz
 from sillar.data.table import read_csv
+from sillar.data.text import read_text, text_lines, text_windows
 
 __all__ = [
     "DataLoader",
@@ -21,4 +22,7 @@ __all__ = [
     "read_idx",
     "read_npy",
     "read_npz",
+    "read_text",
+    "text_lines",
+    "text_windows",
 ]

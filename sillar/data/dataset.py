@@ -7,6 +7,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,16 @@ _PIECE = 1 << 22  # bytes hashed at a time
 class Dataset:
     """Examples `x` (n, ...) with answers `y` (n, ...), read-only and of equal length.
 
-    With `classes`, `y` holds class numbers from 0 to len(classes) - 1.
+    With `classes`, `y` holds class numbers from 0 to len(classes) - 1. Where it holds
+    `ignored` there is no answer: metrics leave that place out, and so does a loss whose
+    `ignore_index` is the same.
     """
 
     x: np.ndarray
     y: np.ndarray
     classes: tuple[str, ...] | None = None
     name: str = "dataset"
+    ignored: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x", _numbers(self.x, "x"))
@@ -39,7 +43,7 @@ class Dataset:
             )
         if self.classes is not None:
             object.__setattr__(self, "classes", _class_names(self.classes))
-            _check_class_numbers(self.y, self.classes)
+            _check_class_numbers(self.answers(), self.classes)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -57,7 +61,13 @@ class Dataset:
     def take(self, indices: slice | Sequence[int] | np.ndarray) -> Dataset:
         """Return the rows that a slice, row numbers or a mask (n,) choose."""
         rows = indices if isinstance(indices, slice) else _rows(indices, len(self))
-        return Dataset(self.x[rows], self.y[rows], self.classes, self.name)
+        return Dataset(
+            self.x[rows], self.y[rows], self.classes, self.name, self.ignored
+        )
+
+    def answers(self) -> np.ndarray:
+        """Return y; if some places are ignored, the others as a vector."""
+        return self.y if self.ignored is None else self.y[self.y != self.ignored]
 
     def split(
         self,
@@ -86,8 +96,9 @@ class Dataset:
         import json
 
         x, y = _little_endian(self.x), _little_endian(self.y)
-        head = [[a.dtype.str, a.shape] for a in (x, y)]
-        sha = hashlib.sha256(json.dumps([*head, self.classes]).encode())
+        head: list[Any] = [[a.dtype.str, a.shape] for a in (x, y)]
+        head += [self.classes] if self.ignored is None else [self.classes, self.ignored]
+        sha = hashlib.sha256(json.dumps(head).encode())
         for array in (x, y):
             rows = max(1, _PIECE // max(1, array[:1].nbytes))
             for start in range(0, len(array), rows):

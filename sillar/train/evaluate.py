@@ -52,7 +52,8 @@ def evaluate(
         found["loss"] = mean_loss(loss, outputs, dataset.y)
     scores = scores_of(outputs, dataset.y, class_count(dataset))
     if scores is not None:
-        labels, logits = dataset.y.reshape(-1), gives_logits(model)
+        labels, scores = counted(dataset.y.reshape(-1), scores, dataset.ignored)
+        logits = gives_logits(model)
         return found | m.classification_report(
             labels, scores, dataset.classes, logits=logits
         )
@@ -95,9 +96,20 @@ def is_classification(dataset: Dataset) -> bool:
 
 def class_count(dataset: Dataset) -> int:
     """Return how many classes the targets tell apart, 0 if they are no labels."""
-    if not is_classification(dataset) or dataset.y.min() < 0:
+    answers = dataset.answers()
+    if not is_classification(dataset) or not answers.size or answers.min() < 0:
         return 0
-    return int(dataset.y.max()) + 1
+    return int(answers.max()) + 1
+
+
+def counted(
+    labels: np.ndarray, scores: np.ndarray, ignored: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (n,) and scores (n, c) without those that are ignored."""
+    if ignored is None:
+        return labels, scores
+    kept = labels != ignored
+    return labels[kept], scores[kept]
 
 
 def scores_of(
@@ -114,18 +126,21 @@ def scores_of(
     return outputs.reshape(-1, columns) if 0 < classes <= max(2, columns) else None
 
 
-def hits(scores: np.ndarray, labels: np.ndarray, logits: bool | None) -> int:
-    """Return how many labels the scores (n, c) or (n, 1) predict.
+def hits(
+    scores: np.ndarray, labels: np.ndarray, logits: bool | None, ignored: int | None
+) -> tuple[int, int]:
+    """Return how many labels the scores (n, c) or (n, 1) predict, and of how many.
 
     A single score is for class 1 above 0 as logit, above 1/2 as probability.
     """
     if logits is None:
         logits = bool(np.any((scores < 0) | (scores > 1)))
+    labels, scores = counted(labels.reshape(-1), scores, ignored)
     if scores.shape[1] > 1:
         guess = scores.argmax(axis=1)
     else:
         guess = scores[:, 0] > (0.0 if logits else 0.5)
-    return int(np.sum(guess == labels.reshape(-1)))
+    return int(np.sum(guess == labels)), labels.size
 
 
 def gives_logits(model: Layer) -> bool | None:

@@ -162,7 +162,9 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
             _add(run, loss=value * len(x), examples=len(x))
             scores = scores_of(outputs, y, classes)
             if scores is not None:
-                _add(run, hits=hits(scores, y, logits), labels=y.size)
+                ignored = loader.dataset.ignored
+                right, labels = hits(scores, y, logits, ignored)
+                _add(run, hits=right, labels=labels)
         run.metrics = _means(run)
         _notify(run, "on_step")
         if run.stop:
@@ -209,8 +211,9 @@ def _validated(run: Run, held: Dataset | None) -> dict[str, float]:
     found = {"val_loss": mean_loss(run.loss, outputs, held.y)}
     scores = scores_of(outputs, held.y, class_count(held))
     if scores is not None:
-        right = hits(scores, held.y, gives_logits(run.model))
-        found["val_accuracy"] = right / held.y.size
+        logits = gives_logits(run.model)
+        right, labels = hits(scores, held.y, logits, held.ignored)
+        found["val_accuracy"] = right / labels
     return found
 
 
