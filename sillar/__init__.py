@@ -105,6 +105,7 @@ from sillar.train import (
     fit,
     load,
     predict,
+    sample,
     save,
 )
 
@@ -209,6 +210,7 @@ __all__ = [
     "predict",
     "primitive",
     "relu",
+    "sample",
     "save",
     "set_exact_convolution",
     "set_threads",

@@ -10,7 +10,9 @@ import sillar as sl
 from sillar import nn
 
 FOLDER = Path(__file__).parent.parent / "examples"
+SONG = "so it goes on and on and " * 40
 TINY = {
+    "character_model": {"text": SONG, "steps": 3, "length": 9},
     "digits_by_hand": {"epochs": 1},
     "hessian_vector": {"epochs": 1, "steps": 5, "draws": 3},
     "own_layer": {"n": 200, "epochs": 2},
@@ -38,6 +40,13 @@ def test_example_runs(name, capsys):
 
 def test_the_loop_by_hand_is_fit_to_the_bit():
     assert example("digits_by_hand")["main"](epochs=2) is True
+
+
+def test_the_character_model_learns_and_writes(capsys):
+    loss, pairs = example("character_model")["main"](SONG, steps=200, length=40)
+    assert loss < 0.5 * pairs
+    written = capsys.readouterr().out.splitlines()[-1]
+    assert written == SONG[:44]
 
 
 def test_the_layer_learns():

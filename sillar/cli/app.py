@@ -31,7 +31,10 @@ Debug = Annotated[
     bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the data files.")
+    Path | None,
+    typer.Option(
+        "--data", metavar="PATH", help="Folder of the data files; of a text, its file."
+    ),
 ]
 
 
@@ -39,7 +42,7 @@ Recipe = Annotated[
     str | None,
     typer.Argument(
         metavar="RECIPE|FILE.toml",
-        help="digits, mnist, one-cycle, or a file of your own.",
+        help="One of the package, such as digits or text, or a file of your own.",
         show_default=False,
     ),
 ]
@@ -266,6 +269,49 @@ def profile(
         show.as_json(result)
     else:
         print(text(result))
+
+
+@app.command()
+def sample(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|MODEL.safetensors", help="Run, or model file."),
+    ],
+    prompt: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the text begins with.")
+    ] = "",
+    length: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Characters to draw: 500, at most 100 of a line."
+        ),
+    ] = None,
+    count: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many samples.")
+    ] = 1,
+    temperature: Annotated[
+        float, typer.Option(metavar="T", help="Below 1 bolder; 0 takes the likeliest.")
+    ] = 1.0,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=1, help="Draw from the K likeliest alone."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Decides all that is drawn.")
+    ] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write text with a character model, as it is drawn."""
+    from sillar.cli.sample import open_writer, written
+
+    options = {"temperature": temperature, "top_k": top_k, "seed": seed}
+    writer = open_writer(model)
+    samples = written(writer, prompt, length, count, options, aloud=not as_json)
+    if as_json:
+        show.as_json(
+            {"model": str(writer.path), "prompt": prompt, **options, "samples": samples}
+        )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from sillar.cli.plan import make_loss
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
 from sillar.cli.sources import source
+from sillar.data import Dataset
+from sillar.nn import CrossEntropy, Layer, Loss
 
 
 def evaluate(directory: Path, folder: Path | None) -> dict[str, Any]:
@@ -20,10 +23,26 @@ def evaluate(directory: Path, folder: Path | None) -> dict[str, Any]:
     recipe = record["recipe"]
     if folder is not None:
         recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
-    test = source(recipe).parts(recipe["training"]["seed"]).test
+    origin = source(recipe)
+    test = origin.parts(recipe["training"]["seed"]).test
     known = record.get("data")
     if isinstance(known, dict) and test.digest() != known.get("test"):
         show.say(
             "warning: this is not the data that the run was tested on", style="yellow"
         )
-    return train.evaluate(model, test, loss=make_loss(recipe))
+    return measured(model, test, make_loss(recipe), origin.notes)
+
+
+def measured(
+    model: Layer, test: Dataset, loss: Loss, notes: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the metrics; for text, also how many bits a character takes.
+
+    That is the cross-entropy with the logarithm to base 2.
+    """
+    found = train.evaluate(model, test, loss=loss)
+    if "text" not in notes or not isinstance(loss, CrossEntropy):
+        return found
+    if loss.label_smoothing or loss.weights is not None or loss.reduction != "mean":
+        return found
+    return {"bits_per_character": found["loss"] / math.log(2), **found}

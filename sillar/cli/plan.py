@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from sillar import nn, optim
 from sillar.backends import backends
+from sillar.cli.origin import Parts, Source
 from sillar.cli.recipe import leaves
-from sillar.cli.sources import Parts, Source, source
+from sillar.cli.sources import source
 from sillar.core.describe import construct, signature
 from sillar.core.rng import Rng
 from sillar.data import Dataset
@@ -72,8 +74,9 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     """Return the plan of a checked recipe, all of which was tried on two examples."""
     training = recipe["training"]
     _check_training(training)
-    model, loss, origin = build_model(recipe), make_loss(recipe), source(recipe)
+    loss, origin = make_loss(recipe), source(recipe)
     parts = origin.parts(training["seed"])
+    model = build_model(recipe, parts.train.classes)
     steps = len(batches(model, parts.train, training["batch_size"], training["seed"]))
     transforms = [
         make(f"training.transforms.{i}", table, TRANSFORMS)
@@ -85,7 +88,7 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     held_back = math.prod(t.steps for t in transforms if isinstance(t, Accumulate))
     updates = max(1, training["epochs"] * steps // held_back)
     optimizer = make_optimizer(recipe, updates)
-    trial = build_model(recipe).init(Rng(0))
+    trial = build_model(recipe, parts.train.classes).init(Rng(0))
     optimizer.bind(trial.parameters(), transforms=transforms, penalty=penalty)
     notes = make_notes(origin, parts.train, rehearse(trial, loss, parts.train))
     arguments = {name: training[name] for name in ("epochs", "batch_size", "seed")}
@@ -129,15 +132,35 @@ def make_loss(recipe: dict[str, Any]) -> Loss:
     return loss
 
 
-def build_model(recipe: dict[str, Any]) -> Layer:
-    """Return the model that [model] describes; it has no values yet."""
-    model = build({"type": "Sequential"} | recipe["model"], "model")
+def build_model(recipe: dict[str, Any], classes: Sequence[str] | None = None) -> Layer:
+    """Return the model that [model] describes; it has no values yet.
+
+    The word "classes" in it stands for how many classes the data has.
+    """
+    table = _counted(recipe["model"], len(classes) if classes else None)
+    model = build({"type": "Sequential"} | table, "model")
     if not 0 < model.parameters().size < LARGEST:
         raise ConfigError(
             f"model: expected from 1 to {LARGEST - 1} numbers to train, got"
             f" {model.parameters().size}: look at its layers"
         )
     return model
+
+
+def _counted(value: Any, classes: int | None) -> Any:
+    """Return plain data with the number of classes where it says "classes"."""
+    if isinstance(value, dict):
+        return {name: _counted(part, classes) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_counted(part, classes) for part in value]
+    if value != "classes":
+        return value
+    if classes is None:
+        raise ConfigError(
+            'model: "classes" stands for how many classes the data has, but it has'
+            " none: write a number"
+        )
+    return classes
 
 
 def make_optimizer(recipe: dict[str, Any], updates: int) -> Optimizer:
@@ -189,7 +212,7 @@ def make_stopping(table: dict[str, Any], parts: Parts, labels: bool) -> list[Any
 
 
 def make_notes(origin: Source, train: Dataset, outputs: np.ndarray) -> dict[str, Any]:
-    """Return what `predict` wants to know: classes, shape of an example, scale.
+    """Return what the model's users want to know: classes, shape of an example, more.
 
     There are no classes where the outputs are values.
     """
@@ -200,7 +223,7 @@ def make_notes(origin: Source, train: Dataset, outputs: np.ndarray) -> dict[str,
     ):
         classes = [str(label) for label in range(max(2, outputs.shape[-1]))]
     notes = {"classes": classes, "input": list(train.x.shape[1:])}
-    return notes if origin.scale is None else {**notes, "scale": origin.scale}
+    return notes | origin.notes
 
 
 def few(train: Dataset) -> Dataset:

@@ -12,7 +12,7 @@ from sillar import train
 from sillar.cli import show
 from sillar.cli.inputs import arrange, read_examples
 from sillar.cli.record import model_of
-from sillar.errors import FormatError
+from sillar.errors import ConfigError, FormatError
 from sillar.files import read_header
 from sillar.nn import Layer, Sequential, Sigmoid, Softmax
 from sillar.train.model_files import about
@@ -23,6 +23,11 @@ def predict(target: Path, examples: Path, top: int) -> dict[str, Any]:
     path = model_of(target) if target.is_dir() else target
     model = train.load(path)
     notes = read_notes(path)
+    if notes.get("text") is not None:
+        raise ConfigError(
+            f"predict: {str(path)!r} is a character model: see what it writes with"
+            " sillar sample"
+        )
     x = arrange(read_examples(examples), notes)
     outputs = train.predict(model, x)
     outputs = outputs.reshape(len(outputs), -1).astype(np.float64)

@@ -18,6 +18,7 @@ MATRIX = 16  # classes whose confusion matrix fits a terminal
 SUMMARY = {
     "accuracy": "accuracy",
     "loss": "loss",
+    "bits_per_character": "bits per character",
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
     "mse": "mean squared error",
@@ -117,12 +118,20 @@ def report(metrics: Mapping[str, Any], title: str) -> list[Group]:
     tables = [summary(metrics, title)]
     if classes := metrics.get("per_class"):
         columns = ("class", *AVERAGED, "support")
-        rows = [[entry[name] for name in columns] for entry in classes]
+        rows = [
+            [_visible(entry["class"]), *(entry[name] for name in columns[1:])]
+            for entry in classes
+        ]
         tables.append(table("by class", columns, rows))
         names = [clean(entry["class"])[:8] for entry in classes]
         if len(names) <= MATRIX:
             tables.append(_matrix(names, metrics["confusion_matrix"]))
     return tables
+
+
+def _visible(name: str) -> str:
+    """Return the name of a class, in quotes if it is white space."""
+    return name if name.strip() else repr(name)
 
 
 def _matrix(names: list[str], counts: list[list[int]]) -> Group:

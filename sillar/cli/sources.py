@@ -2,89 +2,42 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
+from sillar.cli.origin import Examples, Source
+from sillar.cli.texts import Lines, Text
 from sillar.core.describe import construct
 from sillar.data import Dataset, digits, mnist, read_csv, read_npz
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.train.evaluate import is_classification
-from sillar.train.prepare import parts as divide
-
-
-class Parts(NamedTuple):
-    """What is trained on, what is looked at after each epoch, and what is tested."""
-
-    train: Dataset
-    validation: Dataset | None
-    test: Dataset
-
-    def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each part that there is."""
-        parts = self._asdict().items()
-        return {name: part.digest() for name, part in parts if part is not None}
-
-
-CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a field
-    "str": (lambda v: isinstance(v, str), "text"),
-    "bool | None": (lambda v: isinstance(v, bool), "true or false"),
-    "float | int": (lambda v: type(v) in (int, float), "a share or a number of rows"),
-    "list[str] | None": (
-        lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
-        "a list of names",
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC):
-    """What every source takes: how much of the training part to hold back."""
-
-    validation: float | int = 0
-
-    scale: ClassVar[int | None] = None  # what pixels in files are divided by
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, check = getattr(self, field.name), CHECKS.get(str(field.type))
-            if check is not None and value != field.default and not check[0](value):
-                raise ConfigError(f"{field.name} must be {check[1]}, got {value!r:.60}")
-
-    @abstractmethod
-    def read(self) -> tuple[Dataset, Dataset]:
-        """Return the part to train on and the part to test on."""
-
-    def parts(self, seed: int) -> Parts:
-        """Return all parts; `seed` draws the validation part."""
-        train, test = self.read()
-        return Parts(*divide(train, self.validation or None, seed), test)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Digits(Source):
+class Digits(Examples):
     """The handwritten digits that come with the package."""
 
     test: float | int = 0.2
     split_seed: int = 0
 
-    scale: ClassVar[int | None] = 16
+    notes: ClassVar[dict[str, Any]] = {"scale": 16}
 
     def read(self) -> tuple[Dataset, Dataset]:
         return digits().split(self.test, seed=self.split_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist(Source):
+class Mnist(Examples):
     """MNIST from a folder with its four IDX files."""
 
     folder: str = ""
 
-    scale: ClassVar[int | None] = 255
+    notes: ClassVar[dict[str, Any]] = {"scale": 255}
 
     def read(self) -> tuple[Dataset, Dataset]:
         if not self.folder:
@@ -96,7 +49,7 @@ class Mnist(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _File(Source):
+class _File(Examples):
     """One file that is split, or a second one to test on, both in `folder`."""
 
     path: str
@@ -172,7 +125,14 @@ class Npz(_File):
         return self.named(x, Dataset(x, y, None, Path(path).stem))
 
 
-SOURCES = {"digits": Digits, "mnist": Mnist, "csv": Csv, "npz": Npz}
+SOURCES = {
+    "digits": Digits,
+    "mnist": Mnist,
+    "csv": Csv,
+    "npz": Npz,
+    "text": Text,
+    "lines": Lines,
+}
 
 
 def source(recipe: dict[str, Any]) -> Source:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sillar.cli import show
+from sillar.cli.evaluate import measured
 from sillar.cli.live import progress
 from sillar.cli.plan import Plan, make_plan
 from sillar.cli.recipe import changed, checked, leaves, read_recipe
@@ -24,7 +25,7 @@ from sillar.cli.record import (
     write_record,
 )
 from sillar.errors import ConfigError, DataError
-from sillar.train import Run, evaluate, fit, save
+from sillar.train import Run, fit, save
 
 Changes = Sequence[tuple[str, Any]]
 CHANGEABLE = ("training.epochs", "data.folder")  # of a run that goes on
@@ -134,7 +135,7 @@ def _fit(directory: Path, plan: Plan) -> Run:
 def _tested(plan: Plan, run: Run, record: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics on the test part; none can be had of a model that diverged."""
     try:
-        return evaluate(plan.model, plan.parts.test, loss=plan.loss)
+        return measured(plan.model, plan.parts.test, plan.loss, plan.notes)
     except DataError as error:
         record["failed"] = True
         record["reason"] = run.reason or str(error)

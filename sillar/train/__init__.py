@@ -7,6 +7,7 @@ from sillar.train.evaluate import evaluate, predict
 from sillar.train.fit import fit
 from sillar.train.model_files import load, save
 from sillar.train.run import Run
+from sillar.train.sample import sample
 
 __all__ = [
     "Callback",
@@ -21,5 +22,6 @@ __all__ = [
     "load",
     "metrics",
     "predict",
+    "sample",
     "save",
 ]

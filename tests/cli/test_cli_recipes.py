@@ -23,15 +23,17 @@ from sillar.nn import Loss
 from sillar.optim import Optimizer, Penalty, Schedule, Transform
 from sillar.train import predict
 
+RECIPES = ("digits", "mnist", "names-gru", "names-lstm", "one-cycle", "text")
+
 
 def test_these_recipes_come_with_the_package():
-    assert list(built_in()) == ["digits", "mnist", "one-cycle"]
+    assert list(built_in()) == list(RECIPES)
 
 
 @pytest.mark.parametrize("name", built_in())
 def test_every_recipe_of_ours_is_whole(name):
     tables = checked(read_recipe(name)[1])
-    build_model(tables).init(Rng(0))
+    build_model(tables, "ab").init(Rng(0))
     make_optimizer(tables, 100)
 
 
@@ -263,7 +265,7 @@ WRONG = {  # change -> words of the message
     "data.validation=2.5": "in (0, 1) or a number of rows",
     "data.test=1.5": "in (0, 1) or a number of rows",
     "data.stratify='yes'": "stratify must be true or false",
-    "data.split_seed=-1": "seed must be an integer >= 0",
+    "data.split_seed=-1": "split_seed must be an integer of at least 0",
     "data.classes=['benign']": "are not among",
     "data.classes=[]": "are not among",
     "data.classes=3": "classes must be a list of names",
@@ -385,7 +387,8 @@ def test_what_is_no_file_is_refused(tmp_path, in_process):
     (tmp_path / "folder.toml").mkdir()
     for name in ("pipe", "folder", "none"):
         assert in_process("train", tmp_path / f"{name}.toml", code=2)
-    assert "known are digits, mnist, one-cycle" in in_process("train", "mnits", code=2)
+    known = f"known are {', '.join(RECIPES)}; for a"
+    assert known in in_process("train", "mnits", code=2)
     assert "name a recipe" in in_process("train", code=2)
     assert "leave --data and folder" in in_process(
         "train", "digits", "--data", tmp_path, code=2

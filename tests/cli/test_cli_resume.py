@@ -27,7 +27,7 @@ MOMENTS = {
     "while the last checkpoint is written": ("os", "replace", 4),
     "before the model is saved": ("sillar.cli.train", "save", 1),
     "while the model is saved": ("os", "replace", 5),
-    "before the evaluation": ("sillar.cli.train", "evaluate", 1),
+    "before the evaluation": ("sillar.cli.train", "measured", 1),
     "before the end is recorded": ("sillar.cli.train", "write_record", 2),
 }
 

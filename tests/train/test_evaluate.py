@@ -270,3 +270,38 @@ def test_every_layer_is_found_once_wherever_it_is_kept():
 
     found = [type(layer).__name__ for layer in layers_of(nn.Sequential(Own()))]
     assert sorted(found) == ["Dense", "Own", "ReLU", "Sequential", "Tanh"]
+
+
+# Places without an answer
+
+
+def sequences(ignored):
+    """Return the same labels twice: some ignored, and only the others, as rows."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(9, 5, 3)), rng.integers(0, 4, (9, 5))
+    kept = rng.random((9, 5)) < 0.6
+    names = ("a", "b", "c", "d")
+    whole = Dataset(x, np.where(kept, y, ignored), names, ignored=ignored)
+    return whole, Dataset(x[kept], y[kept], names)
+
+
+@pytest.mark.parametrize("ignored", [-1, -100, 9])
+def test_metrics_and_loss_leave_out_what_is_ignored(ignored):
+    whole, kept = sequences(ignored)
+    model = nn.Sequential(nn.Dense(3, 4)).init(sl.Rng(0), dtype="float64")
+    loss = sl.CrossEntropy(ignore_index=ignored)
+    expected = sl.evaluate(model, kept, loss=sl.CrossEntropy())
+    actual = sl.evaluate(model, whole, loss=loss)
+    assert expected.pop("loss") == pytest.approx(actual.pop("loss"), abs=1e-12)
+    assert expected == actual
+
+
+def test_fit_counts_the_hits_among_the_answers():
+    whole, kept = sequences(-1)
+    loss, still = sl.CrossEntropy(ignore_index=-1), sl.SGD(0.0)
+    model = nn.Sequential(nn.Dense(3, 4)).init(sl.Rng(0))
+    run = sl.fit(*(model, loss, still, whole), validation=whole, epochs=1, callbacks=())
+    expected = sl.evaluate(model, kept, loss=sl.CrossEntropy())
+    for name in ("accuracy", "val_accuracy"):
+        assert expected["accuracy"] == pytest.approx(run.metrics[name])
+    assert expected["loss"] == pytest.approx(run.metrics["val_loss"], rel=1e-5)

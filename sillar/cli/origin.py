@@ -1,0 +1,68 @@
+"""What every source of examples takes, and what it gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+from sillar.data import Dataset
+from sillar.errors import ConfigError
+from sillar.train.prepare import parts as divide
+
+
+class Parts(NamedTuple):
+    """What is trained on, what is looked at after each epoch, and what is tested."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each part that there is."""
+        parts = self._asdict().items()
+        return {name: part.digest() for name, part in parts if part is not None}
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a field
+    "str": (lambda v: isinstance(v, str), "text"),
+    "bool | None": (lambda v: isinstance(v, bool), "true or false"),
+    "int": (lambda v: type(v) is int and v >= 0, "an integer of at least 0"),
+    "float | int": (lambda v: type(v) in (int, float), "a share or a number of rows"),
+    "list[str] | None": (
+        lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
+        "a list of names",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """What every source takes: how much of the training part to hold back."""
+
+    validation: float | int = 0
+
+    notes: ClassVar[dict[str, Any]] = {}  # on the model: scale of pixels, kind of text
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, check = getattr(self, field.name), CHECKS.get(str(field.type))
+            if check is not None and value != field.default and not check[0](value):
+                raise ConfigError(f"{field.name} must be {check[1]}, got {value!r:.60}")
+
+    @abstractmethod
+    def parts(self, seed: int) -> Parts:
+        """Return all parts; `seed` draws the validation part."""
+
+
+class Examples(Source):
+    """A source whose validation part is drawn from the part to train on."""
+
+    @abstractmethod
+    def read(self) -> tuple[Dataset, Dataset]:
+        """Return the part to train on and the part to test on."""
+
+    def parts(self, seed: int) -> Parts:
+        train, test = self.read()
+        return Parts(*divide(train, self.validation or None, seed), test)
