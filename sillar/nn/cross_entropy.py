@@ -230,6 +230,9 @@ def check_labels(owner: str, prediction: Tensor, target: Tensor, ignored: Any) -
 
 
 def _check_range(owner: str, classes: int, ignored: Any, labels: Any) -> None:
+    plain = ignored is None and labels.dtype == np.int64 and labels.size
+    if plain and labels.view(np.uint64).max() < classes:  # there -1 is the largest
+        return
     wrong = (labels < 0) | (labels >= classes)
     if ignored is not None:
         wrong &= labels != ignored

@@ -11,8 +11,9 @@ from sillar.optim.schedule import Schedule
 class _Moments(Optimizer):
     """What both share: running means of g and g^2, corrected for their start at 0.
 
-    `m` and `v` hold the paper's moments without their factors 1 - beta, which `lr` and
-    `v_hat` take up: two passes over the vectors less.
+    `m` and `v` hold the paper's moments without their factors 1 - beta. Those, and the
+    corrections, go into the rate and `eps` (section 2, last paragraph): three passes
+    over the vectors less.
     """
 
     def __init__(
@@ -31,9 +32,9 @@ class _Moments(Optimizer):
     def update(self, p, g, s, lr, t):
         m = self.beta1 * s["m"] + g
         v = self.beta2 * s["v"] + g * g
-        rate = lr * (1 - self.beta1) / (1 - self.beta1**t)  # rate * m is lr * m_hat
-        v_hat = v * ((1 - self.beta2) / (1 - self.beta2**t))
-        return p - rate * m / (v_hat**0.5 + self.eps), {"m": m, "v": v}
+        root = ((1 - self.beta2) / (1 - self.beta2**t)) ** 0.5  # root v^.5 = v_hat^.5
+        rate = lr * (1 - self.beta1) / (1 - self.beta1**t) / root
+        return p - rate * m / (v**0.5 + self.eps / root), {"m": m, "v": v}
 
     def step_size(self, s, lr, t):
         v_hat = s["v"] * ((1 - self.beta2) / (1 - self.beta2**t))
