@@ -101,9 +101,11 @@ def _traced(compiled: Compiled, args: tuple[Any, ...]) -> tuple[Any, _Plan]:
     rebuild = _structure(result, tensors)
     if not tensors:
         raise CompileError("compile: the step returns no tensor")
-    trace.outputs = [trace.number(t.data) for t in tensors]
-    run = backend_of(tensors[0].data).compile(trace, reuse=compiled.reuse)
-    return rebuild([wrap(t.data) for t in tensors]), _Plan(run, trace, rebuild)
+    values = [t.data for t in tensors]
+    trace.outputs = [trace.number(value) for value in values]
+    del result, tensors  # and all that they were computed from: the plan needs memory
+    run = backend_of(values[0]).compile(trace, reuse=compiled.reuse)
+    return rebuild([wrap(value) for value in values]), _Plan(run, trace, rebuild)
 
 
 def raw(value: Any) -> Array:

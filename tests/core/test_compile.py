@@ -1,5 +1,7 @@
 """A compiled step does what the plain one does, to the same bits, at every call."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 import sillar as sl
 from sillar import nn
+from sillar.backends import backend_of
 from sillar.core import ops
 from sillar.core.compile import compile
 from sillar.errors import CompileError, DataError
@@ -241,3 +244,24 @@ def test_random_graphs_with_shared_memory_replay_to_the_same_bits(steps, seed):
         assert same_bits(expected[1], got[1])
         pairs = zip(expected[2], got[2], strict=True)
         assert all(same_bits(one, other) for one, other in pairs)
+
+
+def test_what_was_traced_is_gone_before_the_plan_takes_memory(monkeypatch):
+    w = sl.Tensor(numbers(4, 4), requires_grad=True)
+    inside, alive = [], []
+
+    def step(x):
+        hidden = sl.tanh(x @ w)
+        inside.append(weakref.ref(hidden))
+        return hidden.sum()
+
+    backend = backend_of(w.data)
+    plain = type(backend).compile
+
+    def compiling(self, trace, *, reuse):
+        alive.append(inside[0]() is not None)
+        return plain(self, trace, reuse=reuse)
+
+    monkeypatch.setattr(type(backend), "compile", compiling)
+    compile(step)(numbers(3, 4))
+    assert alive == [False]
