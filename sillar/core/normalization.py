@@ -73,18 +73,28 @@ def batch_norm_weight(
     return xp.batch_norm_weight(g, x, *statistics, eps)
 
 
-def _batch_norm_input(
-    g: Tensor, y: Tensor, x: Tensor, w: Any, b: Any, *statistics: Tensor, eps: float
-) -> Tensor:
-    slope = batch_norm_weight(g.detach(), x.detach(), w, *statistics, eps=eps)
-    total = sum_(g.detach(), axis=tuple(range(g.ndim - 1)))
-    return batch_norm_input(g, x, w, *statistics, slope, total, eps=eps)
+def _gradients(
+    places: list[int],
+    g: Tensor,
+    y: Tensor,
+    x: Tensor,
+    w: Any,
+    b: Any,
+    *statistics: Tensor,
+    eps: float,
+) -> list[Tensor | None]:
+    """Return the gradients of `batch_norm`; that of x needs those of weight and bias."""
+    total = sum_(g, axis=tuple(range(g.ndim - 1)))
+    if not {0, 1} & set(places):
+        return [total if i == 2 else None for i in places]
+    slope = batch_norm_weight(g, x, w, *statistics, eps=eps)
+    found: dict[int, Tensor] = {1: slope, 2: total}
+    if 0 in places:
+        saved = *statistics, slope.detach(), total.detach()
+        found[0] = batch_norm_input(g, x, w, *saved, eps=eps)
+    return [found.get(i) for i in places]
 
 
-batch_norm.defvjp(
-    _batch_norm_input,
-    lambda g, y, x, w, b, *s, eps: batch_norm_weight(g, x, w, *s, eps=eps),
-    lambda g, y, x, w, b, *s, eps: g,
-)
+batch_norm.defvjp_all(_gradients)
 as_composed(batch_norm_input, _by_channels, 0)
 as_composed(batch_norm_weight, _by_channels, 1)
