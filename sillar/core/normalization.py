@@ -83,7 +83,7 @@ def _gradients(
     *statistics: Tensor,
     eps: float,
 ) -> list[Tensor | None]:
-    """Return the gradients of `batch_norm`; that of x needs those of weight and bias."""
+    """Return the gradients of `batch_norm`; that of x needs the others."""
     total = sum_(g, axis=tuple(range(g.ndim - 1)))
     if not {0, 1} & set(places):
         return [total if i == 2 else None for i in places]

@@ -18,7 +18,7 @@ from sillar.backends.base import Array
 from sillar.backends.numpy import select, special
 
 BLOCK = 16_384  # elements: some ten blocks of float32 fit into an L2 cache of 1 MiB
-WIDEST = 2 * BLOCK  # elements of a row that is a block by itself
+WIDEST = 4 * BLOCK  # elements of a row that is a block by itself
 LEAST = 4  # blocks, or the loop costs more than it saves
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from sillar.backends.base import Array
 from sillar.backends.numpy import reductions
 
-BLOCK = 32768  # elements at a time
+BLOCK = 65536  # elements at a time
 LINE = 512  # elements that fill a loop of NumPy's
 
 

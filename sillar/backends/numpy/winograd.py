@@ -35,7 +35,7 @@ from sillar.backends.numpy.turned import conv_back
 
 STEP = 4  # cells from one tile to the next
 BLOCK = 3 << 17  # elements of transformed tiles at a time: 1.5 MiB in float32
-LONG = 256  # images times channels from which a small product is worth its call
+LONG = 128  # images times channels from which a small product is worth its call
 POINTS = np.array([0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
 
 
