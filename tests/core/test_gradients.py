@@ -4,12 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from primitive_cases import CASES, WITHOUT_GRADIENT, primitive_of
 
 from sillar.core import ops
 from sillar.core.tape import Primitive, all_primitives
 from sillar.errors import DtypeError, GradientError, ShapeError
 from sillar.testing import check_grads
+from sillar.testing.cases.kernels import primitive_of
+from sillar.testing.cases.primitives import CASES, WITHOUT_GRADIENT
 
 OURS = {op for op in all_primitives() if op.forward.__module__.startswith("sillar.")}
 

@@ -3,7 +3,6 @@
 import array_api_strict
 import numpy as np
 import pytest
-from primitive_cases import BINARY, CASES, CONSTANT, UNARY, WITHOUT_GRADIENT
 from strict_backend import StrictBackend
 
 from sillar.backends import base
@@ -11,6 +10,13 @@ from sillar.core import ops
 from sillar.core.grad import grad
 from sillar.core.tensor import Tensor
 from sillar.errors import DtypeError, ShapeError
+from sillar.testing.cases.primitives import (
+    BINARY,
+    CASES,
+    CONSTANT,
+    UNARY,
+    WITHOUT_GRADIENT,
+)
 from sillar.testing.gradients import check_rules, is_variable
 
 every_case = pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """Values and gradients of the primitives that PyTorch has, held against it."""
 
 import numpy as np
-import primitive_cases
 import pytest
 import torch
-from primitive_cases import CASES
 from torch.nn import functional as torch_nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -13,6 +11,8 @@ from sillar.core.attention import attention, attention_slope
 from sillar.core.grad import grad
 from sillar.core.tensor import Tensor
 from sillar.nn import sweep
+from sillar.testing.cases import kernels
+from sillar.testing.cases.primitives import CASES
 
 
 def axes_of(x, axis):
@@ -158,9 +158,9 @@ TORCH = {
     normalization.channel_squares: lambda x, centre: (
         (x - centre).square().sum(tuple(range(x.ndim - 1)))
     ),
-    primitive_cases.batch_norm: batch_norm,
-    primitive_cases.batch_norm_input: batch_norm_input,
-    primitive_cases.batch_norm_weight: batch_norm_weight,
+    kernels.batch_norm: batch_norm,
+    kernels.batch_norm_input: batch_norm_input,
+    kernels.batch_norm_weight: batch_norm_weight,
     ops.matmul: torch.matmul,
     ops.einsum_: lambda *xs, subscripts: torch.einsum(subscripts, *xs),
     ops.conv: conv,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from layer_cases import CASES, normal
 
 import sillar as sl
 from sillar import nn
@@ -14,6 +13,7 @@ from sillar.core.describe import signature
 from sillar.errors import ConfigError, FormatError, SillarError
 from sillar.files import write_arrays
 from sillar.nn.architecture import DEPTH, INITIALIZERS, LAYERS, build, describe
+from sillar.testing.cases.layers import CASES, normal
 
 
 @pytest.mark.parametrize(("layer", "inputs"), CASES.values(), ids=CASES)

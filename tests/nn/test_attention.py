@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from layer_cases import normal
 from torch.nn import functional
 
 import sillar as sl
@@ -14,6 +13,7 @@ from sillar import nn
 from sillar.errors import DtypeError, ShapeError
 from sillar.nn.positions import rotate
 from sillar.testing import check_grads, check_layer
+from sillar.testing.cases.layers import normal
 
 KEYS = np.array([[True, True, False, True], [True, False, False, False]])
 PAIRS = np.random.default_rng(1).random((2, 3, 4)) < 0.6

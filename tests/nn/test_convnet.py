@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from layer_cases import normal
 from torch import nn as torch_nn
 from torch_kit import assert_agree, shaken
 
@@ -11,6 +10,7 @@ import sillar as sl
 from sillar import nn
 from sillar.errors import FormatError
 from sillar.testing import check_layer
+from sillar.testing.cases.layers import normal
 
 
 def normed(c_in, c_out, stride, kernel=3):

@@ -4,12 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from layer_cases import apart, normal
 from torch import nn as torch_nn
 from torch_kit import assert_agree, shaken
 
 import sillar as sl
 from sillar import nn
+from sillar.testing.cases.layers import apart, normal
 
 
 def assert_same(layer, theirs, x):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from layer_cases import CASES, normal
 from torch import nn as torch_nn
 from torch_kit import assert_agree, channels_first, channels_last, near, shaken
 
@@ -11,6 +10,7 @@ import sillar as sl
 from sillar import nn
 from sillar.errors import ConfigError, DtypeError
 from sillar.nn.from_torch import CONVERTERS
+from sillar.testing.cases.layers import CASES, normal
 
 IMAGES = normal(2, 6, 5, 4).astype("float32")
 SERIES = normal(2, 6, 4).astype("float32")

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from layer_cases import normal
 from torch import nn as torch_nn
 from torch.nn import functional
 
 import sillar as sl
 from sillar import nn
 from sillar.nn.architecture import build, describe
+from sillar.testing.cases.layers import normal
 
 WORDS = np.random.default_rng(0).integers(0, 11, (3, 6))
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from layer_cases import CASES, SOBEL, normal
 
 import sillar as sl
 from sillar import nn
 from sillar.errors import ConfigError, DataError, DtypeError, ShapeError
 from sillar.nn.architecture import LAYERS
 from sillar.testing import check_layer
+from sillar.testing.cases.layers import CASES, SOBEL, normal
 
 every_layer = pytest.mark.parametrize(("layer", "inputs"), CASES.values(), ids=CASES)
 

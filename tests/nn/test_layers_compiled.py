@@ -4,9 +4,9 @@ import copy
 
 import numpy as np
 import pytest
-from layer_cases import CASES
 
 import sillar as sl
+from sillar.testing.cases.layers import CASES
 
 
 def run(layer, inputs, training, compiled):

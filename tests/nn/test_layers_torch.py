@@ -5,11 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from layer_cases import normal
 from torch import nn as torch_nn
 
 import sillar as sl
 from sillar import nn
+from sillar.testing.cases.layers import normal
 
 TO_TORCH = {  # axes of a weight here, in PyTorch's order
     (nn.Dense, "weight"): (1, 0),

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from layer_cases import normal
 
 import sillar as sl
 from sillar import nn
 from sillar.errors import GradientError, ShapeError
 from sillar.testing import check_layer
+from sillar.testing.cases.layers import normal
 
 
 class Gated(nn.Layer):

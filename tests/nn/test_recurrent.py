@@ -5,13 +5,13 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from layer_cases import normal
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import sillar as sl
 from sillar import nn
 from sillar.errors import ConfigError, ShapeError
 from sillar.testing import check_layer
+from sillar.testing.cases.layers import normal
 
 KINDS = {
     "RNN": (nn.RNN, torch.nn.RNN, {}),

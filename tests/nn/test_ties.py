@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from layer_cases import normal
 
 import sillar as sl
 from sillar import nn
 from sillar.errors import ConfigError
 from sillar.nn.architecture import build, describe
+from sillar.testing.cases.layers import normal
 
 
 def tied(n=4):

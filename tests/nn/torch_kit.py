@@ -4,10 +4,10 @@ import copy
 
 import numpy as np
 import torch
-from layer_cases import normal
 
 import sillar as sl
 from sillar import nn
+from sillar.testing.cases.layers import normal
 
 
 def channels_first(x, moved=True):

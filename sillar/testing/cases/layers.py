@@ -1,21 +1,24 @@
-"""One table of layers and inputs, for every test of them."""
+"""Cases of all layers, with inputs to try them on."""
 
-from math import prod
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from sillar import nn
 from sillar.nn import initializers
+from sillar.testing.cases.draws import Draws
 
 
-def normal(*shape, seed=0):
+def normal(*shape: int, seed: int = 0) -> Any:
+    """Return standard normal numbers, the same for the same seed and shape."""
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def apart(*shape):
+def apart(*shape: int) -> Any:
     """Return numbers around 0 that lie apart from it and from one another."""
-    ranks = np.arange(prod(shape)) - prod(shape) // 2 + 0.25
-    return np.random.default_rng(0).permutation(ranks).reshape(shape) * 0.25
+    return Draws(0).apart(*shape)
 
 
 SOBEL = np.array([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])[:, :, None, None]

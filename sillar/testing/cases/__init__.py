@@ -1,0 +1,1 @@
+"""Tables of cases: primitives, layers and losses with arguments to try them on."""
