@@ -1,6 +1,8 @@
 # make demo   create .venv, install, train a CNN on the digits
 # make test   create .venv, install what the tests need, run them
-# make bench  measure beside PyTorch, JAX and ONNX Runtime
+# make lint   ruff, its formatter, and the strict type check
+# make bench  measure beside PyTorch, JAX and ONNX Runtime, into benchmarks/results/:
+#             operations and import, steps, inference, memory, convolution
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +26,7 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks.step --keep
 	$(BIN)/python -m benchmarks.latency --keep
 	$(BIN)/python -m benchmarks.memory --keep
+	$(BIN)/python -m benchmarks.convolution --keep
 
 # Debian keeps the module that puts pip into an environment in a package of its own.
 $(BIN)/python:
