@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.child import CORES, in_child
-from benchmarks.report import Bar, finish, options, table
+from benchmarks.report import Bar, finish, options, remarks, table
 from benchmarks.timing import apart, turns
 from benchmarks.workloads import load
 
@@ -82,7 +82,8 @@ def report(threads: int, rows) -> tuple[str, dict[str, list[Bar]]]:
         ]
         for column in zip(*bars.values(), strict=True)
     }
-    return table(f"{title}: milliseconds per call", times, bars), panels
+    lines = [table(f"{title}: milliseconds per call", times, bars)]
+    return "\n".join(lines + remarks(rows, AGREE)), panels
 
 
 def main() -> None:

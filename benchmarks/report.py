@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.machine import keep, versions
 
+BUSY = 0.1  # cores at work for others, from which on a measurement is doubtful
 RED, PLAIN = "\033[31m", "\033[0m"
+SHOWN = 4  # times the highest bar: how far a picture shows ratios
 
 
 class Bar(NamedTuple):
@@ -50,6 +52,21 @@ def table(title: str, rows: Mapping[str, Mapping[str, float]], bars: dict) -> st
         ends = "".join(f"  {bar.name} {bar}" for bar in bars[name])
         lines.append(f"{name:{wide}}{values}{ends}")
     return "\n".join(lines)
+
+
+def remarks(rows: Mapping[str, Mapping[str, Any]], agree: float) -> list[str]:
+    """Return what makes times say little: other results, or other work meanwhile."""
+    lines = []
+    for name, row in rows.items():
+        far = {k: f"{v:.0e}" for k, v in row["apart"].items() if not v <= agree}
+        if far:
+            lines.append(f"{name}: results differ from PyTorch's by {far}")
+        if row["others_cores"] > BUSY:
+            lines.append(
+                f"{name}: other processes kept {row['others_cores']} cores busy:"
+                " measure again on a quiet machine"
+            )
+    return lines
 
 
 def options(
@@ -105,6 +122,7 @@ def picture(path: Path, panels: dict[str, list[Bar]]) -> None:
     )
     for (title, panel), ax in zip(panels.items(), axes[:, 0], strict=True):
         _panel(ax, title, panel)
+    axes[-1, 0].set_xlabel("line: the bar; green: met, red: missed, grey: none is set")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
@@ -113,12 +131,14 @@ def _panel(ax: Any, title: str, panel: list[Bar]) -> None:
     places = range(len(panel))
     colours = [_colour(bar) for bar in panel]
     ax.barh(places, [bar.ratio for bar in panel], color=colours, height=0.7)
+    most = max(bar.least or 1.0 for bar in panel)
+    end = 1.05 * max(most, min(SHOWN * most, max(bar.ratio for bar in panel)))
     for place, bar in zip(places, panel, strict=True):
-        ax.text(bar.ratio, place, f" {bar.ratio:.2f}", va="center", fontsize=9)
+        ax.text(end, place, f" {bar.ratio:.2f}", va="center", fontsize=9)
         if bar.least is not None:
             ax.vlines(bar.least, place - 0.45, place + 0.45, color="black")
     ax.set_yticks(places, [bar.name for bar in panel])
-    ax.set_xlim(0, 1.12 * max(max(bar.ratio, bar.least or 0) for bar in panel))
+    ax.set_xlim(0, end)
     ax.invert_yaxis()
     ax.set_title(title, loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)

@@ -13,7 +13,7 @@ them are written into benchmarks/results/.
 import sys
 
 from benchmarks.child import CORES, in_child
-from benchmarks.report import Bar, finish, geometric_mean, options, table
+from benchmarks.report import Bar, finish, geometric_mean, options, remarks, table
 from benchmarks.timing import apart, turns
 from benchmarks.workloads import WORKLOADS, load
 
@@ -67,10 +67,7 @@ def report(threads: int, rows) -> tuple[str, dict[str, list[Bar]]]:
     times = {name: row["milliseconds"] for name, row in rows.items()}
     title = f"training, {threads} thread(s)"
     lines = [table(f"{title}: milliseconds per step", times, bars)]
-    for name, row in rows.items():
-        far = {k: f"{v:.0e}" for k, v in row["apart"].items() if not v <= AGREE}
-        if far:
-            lines.append(f"{name}: losses differ from PyTorch's by {far}")
+    lines += remarks(rows, AGREE)
     panels = {}
     for column, end in zip((compiled, eager), ends, strict=True):
         lines.append(f"geometric mean of {column[0].name}: {end}")

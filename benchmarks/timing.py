@@ -1,22 +1,24 @@
 """Time of several functions that take turns."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 REST = 0.05  # seconds: the others' threads spin on for a while after their turn
 BURST = 0.04  # seconds of one turn, of at least two calls
 
 
-def turns(
-    calls: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, dict[str, float]]:
+def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
     """Return median milliseconds of a call, on the clock and of the processors.
 
     Each round gives each function a turn: a rest, one call that is not timed, and some
-    that are.
+    that are. Besides, say how many cores other processes kept busy in the meantime:
+    where that is not near 0, threads that wait for each other take many times as long.
     """
+    begin, others = time.perf_counter(), worked() - time.process_time()
     wall: dict[str, list[float]] = {name: [] for name in calls}
     cpu: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -30,7 +32,19 @@ def turns(
                 call()
             wall[name].append((time.perf_counter() - start) / count)
             cpu[name].append((time.process_time() - start_cpu) / count)
-    return {"milliseconds": _medians(wall), "cpu_milliseconds": _medians(cpu)}
+    others = worked() - time.process_time() - others
+    return {
+        "milliseconds": _medians(wall),
+        "cpu_milliseconds": _medians(cpu),
+        "others_cores": round(max(0.0, others) / (time.perf_counter() - begin), 2),
+    }
+
+
+def worked() -> float:
+    """Return the seconds that all cores of the machine have worked since its start."""
+    ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _waiting, *more = map(int, ticks)
+    return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK")
 
 
 def _medians(seconds: dict[str, list[float]]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ import pytest
 from benchmarks import in_sillar, latency, memory, report, step
 from benchmarks.child import environment, in_child
 from benchmarks.report import Bar
-from benchmarks.timing import turns
+from benchmarks.timing import turns, worked
 from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[2]
@@ -86,11 +87,26 @@ def test_turns_time_each_function():
     found = turns(calls, 1)
     assert found["milliseconds"]["short"] < found["milliseconds"]["long"]
     assert found["cpu_milliseconds"]["long"] > 0
+    assert found["others_cores"] >= 0
+
+
+def test_other_work_is_noticed():
+    before, end = worked(), time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    assert worked() - before > 0.05
+    row = {"apart": {"torch": 0.0}, "others_cores": 0.5}
+    assert "0.5 cores busy" in report.remarks({"small": row}, 1e-4)[0]
+    assert report.remarks({"small": row | {"others_cores": 0.0}}, 1e-4) == []
 
 
 def test_a_step_row_is_held_against_the_best_peer():
     times = {"sillar": 4.0, "sillar compiled": 2.0, "torch": 3.0, "jax.jit": 1.0}
-    row = {"milliseconds": times, "apart": dict.fromkeys(times, 1e-6)}
+    row = {
+        "milliseconds": times,
+        "apart": dict.fromkeys(times, 1e-6),
+        "others_cores": 0,
+    }
     compiled, eager = step.bars_of(row)
     assert (compiled.ratio, eager.ratio) == (0.5, 0.75)
     assert compiled.missed
@@ -100,7 +116,7 @@ def test_a_step_row_is_held_against_the_best_peer():
     row["apart"]["jax.jit"] = 1.0
     assert all(bar.missed for bar in step.bars_of(row))
     text, _ = step.report(1, {"small": row})
-    assert "losses differ from PyTorch's by {'jax.jit': '1e+00'}" in text
+    assert "results differ from PyTorch's by {'jax.jit': '1e+00'}" in text
 
 
 def test_latency_is_held_against_pytorch_and_onnx_runtime():
