@@ -45,17 +45,17 @@ def check_layer(layer: Layer, *inputs: Any, order: int = 2) -> None:
     """
     for mode, rng in MODES.items():
         with within(f"{layer!r} {mode}"):
-            _check_walk(_Trial(layer, inputs, "float64", rng))
-            _check_derivatives(_Trial(layer, inputs, "float64", rng), order)
-            _check_single(_Trial(layer, inputs, "float32", rng))
-            _check_mixing(_Trial(layer, inputs, "float64", rng))
+            _check_walk(Trial(layer, inputs, "float64", rng))
+            _check_derivatives(Trial(layer, inputs, "float64", rng), order)
+            _check_single(Trial(layer, inputs, "float32", rng))
+            _check_mixing(Trial(layer, inputs, "float64", rng))
             for n in (1, 0):
-                _check_batch(_Trial(layer, inputs, "float64", rng), n)
+                _check_batch(Trial(layer, inputs, "float64", rng), n)
     with within(f"{layer!r}"):
         _check_state(layer, inputs)
 
 
-class _Trial:
+class Trial:
     """A copy of a layer in one precision, its inputs, and one way to call it."""
 
     def __init__(
@@ -85,7 +85,7 @@ class _Trial:
             del vars(self.layer)["backward"]
 
 
-def _check_walk(trial: _Trial) -> None:
+def _check_walk(trial: Trial) -> None:
     known = {id(x) for x in trial.variables.values()}
     leaves = [
         x
@@ -102,7 +102,7 @@ def _check_walk(trial: _Trial) -> None:
         )
 
 
-def _check_derivatives(trial: _Trial, order: int) -> None:
+def _check_derivatives(trial: Trial, order: int) -> None:
     if not trial.variables:
         return
     if trial.layer.backward is not None:
@@ -111,7 +111,7 @@ def _check_derivatives(trial: _Trial, order: int) -> None:
     check_variables(trial, trial.variables, order=order)
 
 
-def _has_higher_orders(trial: _Trial) -> bool:
+def _has_higher_orders(trial: Trial) -> bool:
     """Say whether the layer's own gradient is made of tensor operations."""
     y = trial()
     u = Tensor(np.ones_like(y.data), requires_grad=True)
@@ -122,7 +122,7 @@ def _has_higher_orders(trial: _Trial) -> bool:
     return any(g.requires_grad for g in gradients.values())
 
 
-def _check_own_backward(trial: _Trial, order: int) -> None:
+def _check_own_backward(trial: Trial, order: int) -> None:
     own, automatic, rng = trial, trial.automatic, Rng(0)
     for n in range(1, order + 1):
         u = draw(rng.split("u", n), "u", own())
@@ -135,7 +135,7 @@ def _check_own_backward(trial: _Trial, order: int) -> None:
         own = projected(own, trial.variables, rng.split("w", n))
 
 
-def _check_single(trial: _Trial) -> None:
+def _check_single(trial: Trial) -> None:
     y = trial()
     if y.dtype.kind == "f" and y.dtype != np.float32:
         raise DtypeError(f"expected float32 from float32 inputs, got {y.dtype}")
@@ -144,7 +144,7 @@ def _check_single(trial: _Trial) -> None:
         check_finite(f"the gradient for {name}", g)
 
 
-def _check_mixing(trial: _Trial) -> None:
+def _check_mixing(trial: Trial) -> None:
     """Raise if the first output depends on another example and nobody says so."""
     y = trial()
     inputs = {k: x for k, x in trial.variables.items() if k.startswith("input ")}
@@ -168,7 +168,7 @@ def _mixes(part: Any) -> bool:
     return isinstance(part, list | tuple | dict) and any(map(_mixes, parts))
 
 
-def _check_batch(trial: _Trial, n: int) -> None:
+def _check_batch(trial: Trial, n: int) -> None:
     """Raise unless `n` examples give what they give in the batch, or a ShapeError."""
     batch, whole = trial.inputs[0].shape[:1], trial().numpy()
     trial.inputs = [variable(x.data[:n], x.dtype) for x in trial.inputs]
@@ -188,14 +188,14 @@ def _check_batch(trial: _Trial, n: int) -> None:
 
 
 def _check_state(layer: Layer, inputs: tuple[Any, ...]) -> None:
-    first = _Trial(layer, inputs, "float32", TRAINING)
+    first = Trial(layer, inputs, "float32", TRAINING)
     first()  # moves the buffers, if there are any
     first.rng = None
     expected, state = first().numpy(), first.layer.state()
     names = [*first.layer.parameters(), *first.layer.buffers()]
     if list(state) != names:
         raise ConfigError(f"expected state() to hold {names}, got {list(state)}")
-    second = _Trial(layer, inputs, "float32", None)
+    second = Trial(layer, inputs, "float32", None)
     second.layer.init(Rng(1)).load_state(state)
     if not np.array_equal(expected, second().numpy()):
         raise ConfigError(

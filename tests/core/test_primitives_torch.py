@@ -185,9 +185,15 @@ NOT_THERE = {
     "batch_norm_input-weak": "no numbers as weights",
     "getitem": "negative steps",
     "getitem-ellipsis": "no arrays: the table's function has no template",
+    "getitem-one": "no arrays: the table's function has no template",
     "scatter_add-slice": "no slices in index_put",
     "power-of-2": "the exponent alone cannot be a tensor beside a float",
     "conv-empty": "its gradient refuses empty batches",
+    "conv_input-empty": "its gradient refuses empty batches",
+    "conv_weight-empty": "its gradient refuses empty batches",
+    "batch_norm-empty": "it refuses to be without channels",
+    "batch_norm_input-empty": "it refuses to be without channels",
+    "batch_norm_weight-empty": "it refuses to be without channels",
     "attention_slope-empty": "no second order for an empty batch",
 }
 TIES = {

@@ -9,6 +9,7 @@ from sillar.core.ops.shape import ARRAY
 from sillar.nn import sweep
 from sillar.testing.cases.draws import Draws
 from sillar.testing.cases.kernels import KERNELS, SWEEPS
+from sillar.testing.cases.shapes import EMPTY, ODD
 
 draws = Draws(20)
 normal, positive = draws.normal, draws.positive
@@ -210,6 +211,8 @@ CASES = (
     | OTHERS
     | KERNELS
     | SWEEPS
+    | ODD
+    | EMPTY
 )
 CONSTANT = {
     op.name: (op, [apart(3, 4), even(4)], {}) for op in list(WITHOUT_GRADIENT)[1:7]
