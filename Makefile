@@ -26,7 +26,7 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks.step --keep
 	$(BIN)/python -m benchmarks.latency --keep
 	$(BIN)/python -m benchmarks.memory --keep
-	$(BIN)/python -m benchmarks.convolution --keep
+	$(BIN)/python -m benchmarks.convolution --rounds 7 --keep
 
 # Debian keeps the module that puts pip into an environment in a package of its own.
 $(BIN)/python:
