@@ -3,9 +3,12 @@
 R(t) = atanh(erf(x)) / x - 1 with t = x^2 is smooth and positive. It is matched by
 P(t) / Q(t) at Chebyshev points in x on [0, end], thus beyond `end`, where tanh
 flattens, with less relative accuracy: there it needs less.
+
+atanh(2 P(N < x) - 1) / x of a normal N is matched by a polynomial in x^2 by least
+squares, weighted by what an error of it does to P(N < x).
 """
 
-from mpmath import cos, erf, erfc, linspace, log, lu_solve, matrix, mp, mpf, pi
+from mpmath import cos, erf, erfc, linspace, log, lu_solve, matrix, mp, mpf, ncdf, pi
 
 mp.dps = 60
 
@@ -28,6 +31,18 @@ def table(end, p, q):
     return tuple(c[: p + 1]), (1.0, *c[p + 1 :])
 
 
+def normal(end, degree, count=200):
+    """Return the coefficients of the polynomial, lowest power first."""
+    angles = linspace(0, pi, 2 * count + 1)[1::2]
+    points = [mpf(end) * (1 + cos(angle)) / 2 for angle in angles]
+    weights = [x * ncdf(x) * ncdf(-x) for x in points]
+    pairs = list(zip(points, weights, strict=True))
+    rows = [[w * x ** (2 * j) for j in range(degree + 1)] for x, w in pairs]
+    values = [w * log(ncdf(x) / ncdf(-x)) / (2 * x) for x, w in pairs]
+    return tuple(float(v) for v in lu_solve(matrix(rows), matrix(values)))
+
+
 if __name__ == "__main__":
     print("float32", *table(2.6, 3, 3), sep="\n")
     print("float64", *table(3.6, 10, 9), sep="\n")
+    print("normal", normal(6, 6))

@@ -6,6 +6,7 @@ that such namespaces lack. Primitives receive it as `xp`. There is no global swi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import prod
@@ -96,6 +97,14 @@ class Backend(ABC):
     @abstractmethod
     def erf(self, x: Array) -> Array:
         """Return the error function of each element."""
+
+    def normal_cdf(self, x: Array) -> Array:
+        """Return P(N < x) of a standard normal N for each element."""
+        return (self.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+
+    def normal_pdf(self, x: Array) -> Array:
+        """Return the standard normal density at each element."""
+        return self.exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
 
     @abstractmethod
     def conv(self, x: Array, w: Array, window: Window, groups: int) -> Array:

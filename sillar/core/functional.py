@@ -11,12 +11,12 @@ from sillar.core.ops import (
     astype,
     concat,
     equal,
-    erf,
     exp,
     expm1,
     greater,
     less,
     logsumexp,
+    normal_cdf,
     reshape,
     sigmoid,
     sum_,
@@ -70,7 +70,7 @@ def gelu(x: Tensor, *, approximate: bool = False) -> Tensor:
     if approximate:
         inner = (x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)
         return x * 0.5 * (tanh(inner) + 1.0)
-    return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1.0)
+    return x * normal_cdf(x)
 
 
 def silu(x: Tensor) -> Tensor:

@@ -62,6 +62,10 @@ ELEMENTWISE = {
     "sigmoid": _of("x", "1 / (1 + exp(-x))", "g * y * (1 - y)"),
     "softplus": _of("x", "log(1 + exp(x))", "g / (1 + exp(-x))"),
     "erf": _of("x", "erf(x)", "g * 2 / sqrt(pi) * exp(-x ** 2)"),
+    "normal_cdf": _of(
+        "x", "(1 + erf(x / sqrt(2))) / 2", "g * exp(-x ** 2 / 2) / sqrt(2 * pi)"
+    ),
+    "normal_pdf": _of("x", "exp(-x ** 2 / 2) / sqrt(2 * pi)", "-g * x * y"),
     "relu": _of("x", "maximum(x, 0)", "g * (x > 0)"),
     "absolute": _of("x", "abs(x)", "g * sign(x)"),
     "maximum": _of("a b", "maximum(a, b)", "g * (a > b)", "g * (b > a)"),

@@ -100,7 +100,7 @@ _ELEMENTWISE = (
     *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
     *("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid"),
     *("softplus", "erf", "relu", "absolute", "maximum", "minimum"),
-    *("random_uniform", "random_normal"),
+    *("normal_cdf", "normal_pdf", "random_uniform", "random_normal"),
 )
 OPERATIONS: dict[str, Count] = {
     **dict.fromkeys(_MOVES, _per_output(0)),

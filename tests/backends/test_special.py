@@ -1,4 +1,4 @@
-"""The error function against math.erf and scipy.special.erf."""
+"""The error function and the normal distribution against math and SciPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sillar.backends.numpy import special
-from sillar.backends.numpy.special import erf
+from sillar.backends.numpy.special import erf, normal_cdf, normal_pdf
 from sillar.errors import DtypeError
 
 DTYPES = ["float32", "float64"]
@@ -140,6 +140,65 @@ def test_erf_refuses_other_dtypes(dtype):
         erf(np.ones(3, dtype))
 
 
+NORMAL_ERRORS = [("float32", 1.3e-7, 1.2e-7), ("float64", 3e-16, 2e-16)]
+
+
+@pytest.mark.parametrize(("dtype", "of_cdf", "of_pdf"), NORMAL_ERRORS)
+def test_the_normal_distribution_is_scipys(dtype, of_cdf, of_pdf):
+    stats = pytest.importorskip("scipy.stats")
+    x = np.concatenate([magnitudes(dtype), 20 * magnitudes(dtype)])
+    wide = x.astype("float64")
+    cdf, pdf = normal_cdf(x), normal_pdf(x)
+    assert cdf.dtype == pdf.dtype == x.dtype
+    np.testing.assert_allclose(cdf, stats.norm.cdf(wide), rtol=0, atol=of_cdf)
+    np.testing.assert_allclose(pdf, stats.norm.pdf(wide), rtol=0, atol=of_pdf)
+    assert cdf.min() == 0
+    assert cdf.max() == 1
+
+
+def test_gelu_in_float32_is_nowhere_half_as_exact_as_pytorchs():
+    torch = pytest.importorskip("torch")
+    stats = pytest.importorskip("scipy.stats")
+    x = np.linspace(-12, 12, 400_001).astype("float32")
+    wide = x.astype("float64")
+    exact = wide * stats.norm.cdf(wide)
+    theirs = torch.nn.functional.gelu(torch.tensor(x)).numpy()
+    for low, high in ((-12, -5), (-5, -3), (-3, -1), (-1, 1), (1, 3), (3, 12)):
+        part = (low <= x) & (x <= high)
+        ours, bar = (
+            np.abs(y[part] - exact[part]).max() for y in (x * normal_cdf(x), theirs)
+        )
+        assert ours < 2 * bar
+
+
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+def test_the_normal_distribution_at_the_ends_is_exact_and_silent(dtype):
+    largest = np.finfo(dtype).max
+    x = np.array([0.0, -0.0, np.inf, -np.inf, largest, -largest, np.nan], dtype)
+    with warnings.catch_warnings(), np.errstate(all="warn"):
+        warnings.simplefilter("error")
+        cdf, pdf = normal_cdf(x), normal_pdf(x)
+    expected = np.array([0.5, 0.5, 1.0, 0.0, 1.0, 0.0, np.nan], dtype)
+    np.testing.assert_array_equal(cdf, expected, strict=True)
+    peak = 1 / math.sqrt(2 * math.pi)
+    expected = np.array([peak, peak, 0.0, 0.0, 0.0, 0.0, np.nan], dtype)
+    np.testing.assert_allclose(pdf, expected, rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("kernel", [normal_cdf, normal_pdf])
+@pytest.mark.parametrize("dtype", ["float16", *DTYPES])
+def test_a_result_may_lie_anywhere_even_on_its_input(kernel, dtype):
+    x = np.random.default_rng(4).normal(size=(300, 70)).astype(dtype)
+    expected = kernel(x)
+    own, strided = x.copy(), np.empty((70, 300), dtype).T
+    assert kernel(own, out=own) is own
+    kernel(x, out=strided)
+    np.testing.assert_array_equal(own, expected, strict=True)
+    np.testing.assert_array_equal(strided, expected, strict=True)
+    with pytest.raises(DtypeError, match=f"{kernel.__name__}: expected float16"):
+        kernel(np.ones(3, "int64"))
+
+
 @pytest.mark.parametrize(
     ("dtype", "arguments"), [("float32", (2.6, 3, 3)), ("float64", (3.6, 10, 9))]
 )
@@ -149,3 +208,8 @@ def test_the_derivation_script_prints_the_table_in_use(dtype, arguments):
     table = special._TABLES[np.dtype(dtype)]
     assert p == table.p
     assert q == table.q
+
+
+def test_the_derivation_script_prints_the_normal_table_in_use():
+    pytest.importorskip("mpmath")
+    assert runpy.run_path(str(SCRIPT))["normal"](6, 6) == special._NORMAL

@@ -125,6 +125,8 @@ TORCH = {
     ops.sigmoid: torch.sigmoid,
     ops.softplus: lambda x: torch_nn.softplus(x, threshold=1e9),
     ops.erf: torch.erf,
+    ops.normal_cdf: torch.special.ndtr,
+    ops.normal_pdf: lambda x: torch.distributions.Normal(0.0, 1.0).log_prob(x).exp(),
     ops.relu: torch.relu,
     ops.absolute: torch.abs,
     ops.maximum: lambda a, b: torch.maximum(a, torch.as_tensor(b, dtype=a.dtype)),

@@ -54,6 +54,8 @@ class NumpyBackend(Backend):
     recurrent_input = staticmethod(recurrent.input_gradient)
     recurrent_weight = staticmethod(recurrent.weight_gradient)
     erf = staticmethod(special.erf)
+    normal_cdf = staticmethod(special.normal_cdf)
+    normal_pdf = staticmethod(special.normal_pdf)
     scatter_add = staticmethod(scatter.scatter_add)
     where = staticmethod(select.where)
     sum = staticmethod(reductions.sum)

@@ -48,7 +48,8 @@ ELEMENTWISE = {
     )
 } | {
     **{"relu": _relu, "sigmoid": _sigmoid, "astype": _cast},
-    **{"erf": special.erf, "where": select.where},
+    **{"erf": special.erf, "normal_cdf": special.normal_cdf},
+    **{"normal_pdf": special.normal_pdf, "where": select.where},
 }
 
 

@@ -58,7 +58,7 @@ BLAND = frozenset(  # functions of each element, of any number of operands
         *("log1p", "sqrt", "sin", "cos", "tanh", "sign", "maximum", "minimum", "erf"),
         *("absolute", "greater", "greater_equal", "less", "less_equal", "equal"),
         *("not_equal", "where", "power", "sigmoid", "softplus", "relu", "astype"),
-        *("batch_norm", "batch_norm_input"),
+        *("batch_norm", "batch_norm_input", "normal_cdf", "normal_pdf"),
     )
 )
 

@@ -238,6 +238,22 @@ erf.defvjp(lambda g, y, x: g * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi))))
 
 
 @primitive
+def normal_cdf(xp: Any, x: Array) -> Array:
+    """Return P(N < x) of a standard normal N, (1 + erf(x / sqrt(2))) / 2."""
+    return xp.normal_cdf(x)
+
+
+@primitive
+def normal_pdf(xp: Any, x: Array) -> Array:
+    """Return the standard normal density, exp(-x^2 / 2) / sqrt(2 pi)."""
+    return xp.normal_pdf(x)
+
+
+normal_cdf.defvjp(lambda g, y, x: g * normal_pdf(x))
+normal_pdf.defvjp(lambda g, y, x: -g * (x * y))
+
+
+@primitive
 def relu(xp: Any, x: Array) -> Array:
     """Return max(x, 0); the derivative at 0 is 0."""
     return xp.maximum(x, 0)

@@ -40,6 +40,8 @@ UNARY = {
     ops.sigmoid: normal,
     ops.softplus: normal,
     ops.erf: normal,
+    ops.normal_cdf: normal,
+    ops.normal_pdf: normal,
     ops.relu: apart,
     ops.absolute: apart,
 }
