@@ -12,7 +12,7 @@ from sillar.errors import ConfigError, DtypeError
 from sillar.nn.attention import Attention
 from sillar.nn.convolutions import Conv2DTranspose, DepthwiseConv2D
 from sillar.nn.images import Conv2D
-from sillar.nn.layer import Layer
+from sillar.nn.layer import Layer, parts_of
 from sillar.nn.layers import Dense, Embedding, Flatten, Sequential
 from sillar.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from sillar.nn.positions import LearnedPositions
@@ -167,8 +167,8 @@ class _Transfer:
         elif convert := _converter(part):
             self._layer(part, path, convert)
         elif id(part) not in above:
-            for name, inner in _parts(part):
-                below = f"{path}.{name}" if path else str(name)
+            held = part.layers if isinstance(part, Sequential) else part
+            for below, _, inner in parts_of(held, path):
                 self.visit(inner, below, (*above, id(part)))
 
     def _layer(self, layer: Layer, path: str, convert: Converter) -> None:
@@ -257,17 +257,6 @@ def _array(name: str, value: Any) -> Any:
 def _converter(part: Any) -> Converter | None:
     kinds = type(part).__mro__
     return next((CONVERTERS[kind] for kind in kinds if kind in CONVERTERS), None)
-
-
-def _parts(part: Any) -> list[tuple[Any, Any]]:
-    """Return what a layer or a container holds, by its name in PyTorch."""
-    if isinstance(part, Sequential):
-        return list(enumerate(part.layers))
-    if isinstance(part, Layer):
-        return list(vars(part).items())
-    if isinstance(part, dict):
-        return list(part.items())
-    return list(enumerate(part)) if isinstance(part, list | tuple) else []
 
 
 def _declared(layer: Layer) -> dict[str, Parameter]:

@@ -175,21 +175,21 @@ def _float_type(dtype: Any) -> str:
 
 def _find(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:
     """Yield every parameter below `value` once, with its dotted path."""
-    if isinstance(value, Parameter):
-        if id(value) not in seen:
-            seen.add(id(value))
-            yield path, value
-        return
-    if isinstance(value, Layer):
+    if isinstance(value, Parameter | Layer):
         if id(value) in seen:
             return
         seen.add(id(value))
-        parts: Any = vars(value).items()
-    elif isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list | tuple):
-        parts = enumerate(value)
+    if isinstance(value, Parameter):
+        yield path, value
+    for below, _, part in parts_of(value, path):
+        yield from _find(part, below, seen)
+
+
+def parts_of(value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield what a layer or container at `path` holds: dotted path, name, part."""
+    if isinstance(value, Layer | dict):
+        parts = (vars(value) if isinstance(value, Layer) else value).items()
     else:
-        return
+        parts = enumerate(value) if isinstance(value, list | tuple) else ()
     for name, part in parts:
-        yield from _find(part, f"{path}.{name}" if path else str(name), seen)
+        yield f"{path}.{name}" if path else str(name), name, part

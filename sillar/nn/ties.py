@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sillar.core.parameter import Parameter
 from sillar.errors import ConfigError
-from sillar.nn.layer import Layer
+from sillar.nn.layer import Layer, parts_of
 
 
 class _Place(NamedTuple):
@@ -61,15 +61,8 @@ def _places(part: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[
     """Yield all places of parameters below `part`, one that is tied more than once."""
     if id(part) in above:
         return
-    for name, inner in _parts(part):
-        below = f"{path}.{name}" if path else str(name)
+    for below, name, inner in parts_of(part, path):
         if isinstance(inner, Parameter):
             yield _Place(below, part, name, inner)
         else:
             yield from _places(inner, below, (*above, id(part)))
-
-
-def _parts(part: Any) -> list[tuple[Any, Any]]:
-    if isinstance(part, Layer | dict):
-        return list((vars(part) if isinstance(part, Layer) else part).items())
-    return list(enumerate(part)) if isinstance(part, list | tuple) else []

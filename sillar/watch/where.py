@@ -17,6 +17,7 @@ from sillar.core.state import recording
 from sillar.core.tape import Primitive
 from sillar.core.tensor import Tensor
 from sillar.nn import Layer, Loss
+from sillar.nn.layer import parts_of
 
 # What a frame says: nothing, a line of the user's, whose call it is.
 _INSIDE, _USER, _OWNER = range(3)
@@ -196,16 +197,7 @@ def named_layers(model: Any) -> Iterator[tuple[str, Layer]]:
                 continue
             seen.add(id(thing))
             yield path, thing
-            parts: Any = vars(thing).items()
-        elif isinstance(thing, dict):
-            parts = thing.items()
-        elif isinstance(thing, list | tuple):
-            parts = enumerate(thing)
-        else:
-            continue
-        below = [
-            (f"{path}.{name}" if path else str(name), part) for name, part in parts
-        ]
+        below = [(place, part) for place, _, part in parts_of(thing, path)]
         stack.extend(reversed(below))
 
 
