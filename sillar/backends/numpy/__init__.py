@@ -47,7 +47,7 @@ class NumpyBackend(Backend):
     batch_norm_input = staticmethod(normalization.batch_norm_input)
     batch_norm_weight = staticmethod(normalization.batch_norm_weight)
     attention_slope = staticmethod(attention.attention_slope)
-    attention = staticmethod(attention.attention)
+    attention = staticmethod(attention.attention)  # last: it takes the module's name
     recurrent_keep = staticmethod(recurrent.keep)
     recurrent_output = staticmethod(recurrent.output)
     recurrent_slopes = staticmethod(recurrent.slopes)
@@ -93,6 +93,8 @@ class NumpyBackend(Backend):
 
 
 plan.INTO.update(
+    batch_norm=normalization.batch_norm,
+    batch_norm_input=normalization.batch_norm_input,
     conv=convolution.conv,
     conv_input=convolution.conv_input,
     conv_weight=convolution.conv_weight,

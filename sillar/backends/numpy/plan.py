@@ -17,19 +17,16 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import chain, normalization
+from sillar.backends.numpy import chain
 from sillar.backends.numpy.chain import ELEMENTWISE
+from sillar.backends.numpy.memory import aligned
 from sillar.backends.numpy.reductions import sum_into
 from sillar.backends.numpy.source import function
 
 # Primitives whose result may share its first operand's memory.
 VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem", "einsum"))
 # Kernels of ours that take an `out` argument, by the primitive's name.
-INTO: dict[str, Callable[..., Array]] = {
-    "batch_norm": normalization.batch_norm,
-    "batch_norm_input": normalization.batch_norm_input,
-}
-PAGE = 64  # bytes: buffers start where a vector register's load does
+INTO: dict[str, Callable[..., Array]] = {}
 
 
 def compile_trace(
@@ -71,17 +68,11 @@ class _Memory:
             buffer = min(fitting[::-1], key=lambda b: b.nbytes)
             self._free = [b for b in self._free if b is not buffer]
         else:
-            buffer = _aligned(size)
+            buffer = aligned(size)
         return buffer, buffer[:size].view(dtype).reshape(shape)
 
     def release(self, buffer: Array) -> None:
         self._free.append(buffer)
-
-
-def _aligned(size: int) -> Any:
-    raw = np.empty(size + PAGE, np.uint8)
-    start = -raw.ctypes.data % PAGE
-    return raw[start : start + size]
 
 
 class Writer:
@@ -330,7 +321,7 @@ class Writer:
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """Return an array of its own, at the start of a cache line."""
-    return _aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+    return aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def _same_place(a: Array, b: Array) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from sillar.backends.numpy.memory import aligned
+
 BUFFER = 512  # elements of a buffer of NumPy's own, 8192 otherwise
-LINE = 64  # bytes: where a vector register's load starts
 
 
 class _Kept(threading.local):
@@ -34,9 +35,7 @@ def take(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
     size = prod(shape) * np.dtype(dtype).itemsize
     buffer = _kept.buffers.get(name)
     if buffer is None or buffer.nbytes < size:
-        raw = np.empty(size + LINE, np.uint8)
-        start = -raw.ctypes.data % LINE
-        buffer = _kept.buffers[name] = raw[start : start + size]
+        buffer = _kept.buffers[name] = aligned(size)
     return buffer[:size].view(dtype).reshape(shape)
 
 
