@@ -19,16 +19,16 @@ def slope(xp: Any, g: Any, qkv: Any, allowed: Any, heads: int, causal: bool) -> 
     q, k, v = _split(xp, qkv, heads)
     (g,) = _split(xp, g, heads, 1)
     p = _weights(xp, q, k, allowed, causal)
-    dp = xp.matmul(g, _turned(xp, v))
+    dp = xp.matmul(g, xp.matrix_transpose(v))
     ds = p * (dp - xp.sum(p * dp, axis=-1, keepdims=True)) / math.sqrt(q.shape[-1])
-    parts = [xp.matmul(ds, k), xp.matmul(_turned(xp, ds), q)]
-    parts.append(xp.matmul(_turned(xp, p), g))
+    parts = [xp.matmul(ds, k), xp.matmul(xp.matrix_transpose(ds), q)]
+    parts.append(xp.matmul(xp.matrix_transpose(p), g))
     return xp.concat([_joined(xp, part) for part in parts], axis=-1)
 
 
 def _weights(xp: Any, q: Any, k: Any, allowed: Any, causal: bool) -> Any:
     """Return softmax(q k^T / sqrt(d)) over the keys that are allowed, 0 elsewhere."""
-    scores = xp.matmul(q, _turned(xp, k)) / math.sqrt(q.shape[-1])
+    scores = xp.matmul(q, xp.matrix_transpose(k)) / math.sqrt(q.shape[-1])
     n = q.shape[2]
     seen = xp.ones((1, 1, 1, 1), dtype=xp.bool) if allowed is True else allowed
     if causal:
@@ -52,7 +52,3 @@ def _joined(xp: Any, x: Any) -> Any:
     """Return (batch, heads, n, d) as (batch, n, heads * d)."""
     batch, heads, n, d = x.shape
     return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (batch, n, heads * d))
-
-
-def _turned(xp: Any, x: Any) -> Any:
-    return xp.permute_dims(x, (0, 1, 3, 2))

@@ -28,15 +28,17 @@ def attention_weights(q: Tensor, k: Tensor, allowed: Any = True) -> Tensor:
     return weights if allowed is True else weights * astype(allowed, dtype=q.dtype)
 
 
-def visible(like: Tensor, n: int, m: int, mask: Any, causal: bool) -> Any:
-    """Return which of m keys each of n queries may see; True if all.
+def visible(q: Tensor, k: Tensor, mask: Any, causal: bool) -> Any:
+    """Return which keys of k (..., m, d) each query of q (..., n, d) may see.
 
-    `mask` is True or a tensor of truths; a causal query sees keys up to its own place.
+    `mask` is True for all, or a tensor of truths; a causal query sees keys up to its
+    own place.
     """
     if not causal:
         return mask
-    xp = backend_of(like.data)
-    earlier = wrap(xp.arange(n)[:, None] >= xp.arange(m)[None, :])
+    xp = backend_of(q.data)
+    queries, keys = xp.arange(q.shape[-2]), xp.arange(k.shape[-2])
+    earlier = wrap(queries[:, None] >= keys[None, :])
     return earlier if mask is True else where(mask, earlier, False)
 
 
@@ -53,19 +55,13 @@ def join_heads(x: Tensor) -> Tensor:
     return reshape(transpose(x, axes=(0, 2, 1, 3)), shape=(batch, n, heads * d))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Any, *, causal: bool) -> Tensor:
-    """Return what the queries of each head gather, (batch, n, heads * d)."""
-    n, m = q.shape[2], k.shape[2]
-    weights = attention_weights(q, k, visible(q, n, m, mask, causal))
-    return join_heads(matmul(weights, v))
-
-
 def self_attention(qkv: Tensor, mask: Any, *, heads: int, causal: bool) -> Tensor:
     """Return the function that `attention` computes, in primitives."""
     width = qkv.shape[-1] // 3
     parts = (qkv[..., i * width : (i + 1) * width] for i in range(3))
     q, k, v = (split_heads(part, heads) for part in parts)
-    return attend(q, k, v, mask, causal=causal)
+    weights = attention_weights(q, k, visible(q, k, mask, causal))
+    return join_heads(matmul(weights, v))
 
 
 @primitive

@@ -20,6 +20,11 @@ def is_floating(array: Array) -> bool:
     return dtype == "f" if dtype is not None else "float" in str(array.dtype)
 
 
+def is_boolean(array: Array) -> bool:
+    """Say whether `array` holds truths."""
+    return "bool" in str(array.dtype)
+
+
 def as_array(data: Any, dtype: Any = None) -> Array:
     """Return `data` as an array: arrays as they are, Python data through NumPy.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sillar.core.dtypes import SCALARS
+from sillar.core.dtypes import SCALARS, is_floating
 from sillar.core.grad import grad
 from sillar.core.ops.shape import reshape
 from sillar.core.state import recording
@@ -47,5 +47,5 @@ def _own(x: Any, linked: bool) -> Any:
     if linked and x.requires_grad:
         return reshape(x, shape=x.shape)
     out = wrap(x.data)
-    out.requires_grad = str(x.dtype).startswith("float")
+    out.requires_grad = is_floating(out.data)
     return out

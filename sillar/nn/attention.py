@@ -11,6 +11,7 @@ from sillar.core.attention import (
     split_heads,
     visible,
 )
+from sillar.core.dtypes import is_boolean
 from sillar.core.ops import reshape
 from sillar.core.parameter import Initializer
 from sillar.core.tensor import Tensor
@@ -81,8 +82,7 @@ class Attention(Layer):
         q, k, v = (split_heads(part, self.heads) for part in self._parts(x, context))
         if self.rotary:
             q, k = rotate(q), rotate(k)
-        n, m = q.shape[2], k.shape[2]
-        weights = attention_weights(q, k, visible(x, n, m, mask, self.causal))
+        weights = attention_weights(q, k, visible(q, k, mask, self.causal))
         return self.out(join_heads(dropout(weights, self.dropout) @ v))
 
     def _parts(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +106,7 @@ class Attention(Layer):
     ) -> tuple[Tensor, Any]:
         """Return what x attends to, and the mask of four axes, True without one."""
         mask: Any = True
-        if more and str(more[-1].dtype).endswith("bool"):
+        if more and is_boolean(more[-1].data):
             *more, mask = more
         if len(more) > 1:
             raise DtypeError(

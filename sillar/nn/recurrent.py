@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from sillar.core.dtypes import is_boolean
 from sillar.core.functional import stack
 from sillar.core.ops import concat, relu, tanh
 from sillar.core.parameter import Initializer, Parameter
@@ -96,7 +97,7 @@ class Recurrent(Layer):
         """
 
     def forward(self, x: Tensor, *more: Tensor) -> Tensor:
-        mask = more[-1] if more and _is_mask(more[-1]) else None
+        mask = more[-1] if more and is_boolean(more[-1].data) else None
         states = more if mask is None else more[:-1]
         if len(states) > 1:
             raise ShapeError(
@@ -197,7 +198,9 @@ class Recurrent(Layer):
                 f"{self!r}: expected a state (batch, states, layers * directions,"
                 f" hidden) of shape {expected}, got {state.shape}"
             )
-        if mask is not None and (mask.shape != x.shape[:2] or not _is_mask(mask)):
+        if mask is not None and (
+            mask.shape != x.shape[:2] or not is_boolean(mask.data)
+        ):
             raise ShapeError(
                 f"{self!r}: expected a mask of booleans {x.shape[:2]}, (batch, time),"
                 f" got {mask.dtype} {mask.shape}"
@@ -281,10 +284,6 @@ def _in_one(weights: Weights) -> Tensor:
     else:
         rows = [bias.reshape(1, width) for bias in biases]
     return concat(weights.ih, *rows, weights.hh)
-
-
-def _is_mask(x: Tensor) -> bool:
-    return str(x.dtype).endswith("bool")
 
 
 def _uniform(limit: float) -> Initializer:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sillar.backends import Array, backend_of
+from sillar.backends.recurrent import GATES
 from sillar.core.functional import stack
 from sillar.core.fused import as_composed
 from sillar.core.ops import reshape, sigmoid, tanh, where
@@ -92,9 +93,9 @@ def _steps(xs: Tensor) -> list[Tensor]:
     return _steps(xs[: n // 2]) + _steps(xs[n // 2 :])
 
 
-CELLS: dict[str, tuple[Cell, int, int]] = {  # the cell, its gates and states
-    "lstm": (lstm_cell, 4, 2),
-    "gru": (gru_cell, 3, 1),
+CELLS: dict[str, tuple[Cell, int]] = {  # the cell, and how many tensors its state has
+    "lstm": (lstm_cell, 2),
+    "gru": (gru_cell, 1),
 }
 
 
@@ -102,8 +103,8 @@ def composed(
     x: Tensor, w: Tensor, *, cell: str, last: bool = False, inputs: bool = True
 ) -> Tensor:
     """Return what `recurrent` returns, step by step."""
-    step, gates, states = CELLS[cell]
-    d, hidden = x.shape[1], w.shape[1] // gates
+    step, states = CELLS[cell]
+    d, hidden = x.shape[1], w.shape[1] // GATES[cell]
     weights = Weights(w[:d], w[d + 2 :], w[d], w[d + 1])
     state = (zeros_of(w, (hidden, x.shape[2])),) * states
     ys, state = sweep(step, weights, x, state)

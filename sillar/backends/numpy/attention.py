@@ -47,14 +47,14 @@ def attention_slope(
         parts, share = _weights(qs, ks, seen)
         slopes = g[items, :, rows] * share
         more = rows.stop < q.shape[2]  # the last queries, which see all, came first
-        _product(_turned(parts), slopes, dv[items, :, :m], more)
-        ds = np.matmul(slopes, _turned(vs))
+        _product(parts.mT, slopes, dv[items, :, :m], more)
+        ds = np.matmul(slopes, vs.mT)
         ds *= parts
         parts *= _row_sums(ds) * share
         ds -= parts
         ds *= 1 / math.sqrt(q.shape[-1])
         np.matmul(ds, ks, out=dq[items, :, rows])
-        _product(_turned(ds), qs, dk[items, :, :m], more)
+        _product(ds.mT, qs, dk[items, :, :m], more)
     return dx
 
 
@@ -98,7 +98,7 @@ def _weights(q: Array, k: Array, seen: Any) -> tuple[Array, Array]:
 
     The rows are queries. That of a query without keys is 0, and so is its sum's share.
     """
-    scores = np.matmul(q, _turned(k))
+    scores = np.matmul(q, k.mT)
     scores *= 1 / math.sqrt(q.shape[-1])
     if scores.size and scores.max() < SAFE and scores.min() > -SAFE:
         np.exp(scores, out=scores)
@@ -126,7 +126,3 @@ def _product(a: Array, b: Array, out: Array, more: bool) -> None:
 def _row_sums(x: Array) -> Array:
     """Return the sums of the rows, as a product, which is faster for short rows."""
     return np.matmul(x, np.ones((x.shape[-1], 1), x.dtype))
-
-
-def _turned(x: Array) -> Array:
-    return x.swapaxes(-1, -2)
