@@ -60,7 +60,10 @@ def leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
 
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
-    """Return x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
+    """Return x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016).
+
+    As from below, the derivative at 0 is `alpha`.
+    """
     below = where(greater(x, 0), 0.0, x)  # exp must not overflow where it is not used
     return where(greater(x, 0), x, expm1(below) * alpha)
 

@@ -29,7 +29,10 @@ class LeakyReLU(Layer):
 
 
 class ELU(Layer):
-    """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
+    """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016).
+
+    As from below, the derivative at 0 is `alpha`.
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = _finite("ELU", "alpha", alpha)

@@ -98,7 +98,10 @@ class MAE(Loss):
 
 
 class Huber(Loss):
-    """Half the squared error up to `delta`, linear beyond it (Huber 1964)."""
+    """Half the squared error up to `delta`, linear beyond it (Huber 1964).
+
+    As from inside, the second derivative at `delta` is 1.
+    """
 
     def __init__(self, delta: float = 1.0, *, reduction: str = "mean") -> None:
         if not delta > 0:

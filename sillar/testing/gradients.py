@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,21 +43,12 @@ def check_variables(
 
     The variables, float64, are moved in place while f is called, and put back.
     """
-    for _ in passing_orders(f, variables, order=order, seed=seed):
-        pass
-
-
-def passing_orders(
-    f: Function, variables: Mapping[str, Tensor], *, order: int, seed: int = 0
-) -> Iterator[int]:
-    """Yield 1, ..., `order`, each after its check; raise at the first that fails."""
     if not variables:
         raise GradientError("check: expected a floating-point argument, got none")
     rng, level = Rng(seed), f
     for n in range(1, order + 1):
         check_rules(level())
         _check_first(level, variables, rng.split("order", n), n)
-        yield n
         level = projected(level, variables, rng.split("project", n))
 
 
@@ -80,26 +71,22 @@ def check_rules(y: Tensor) -> None:
                 )
 
 
-def projected(
-    f: Function, variables: Mapping[str, Tensor], rng: Rng, dtype: str = "float64"
-) -> Function:
+def projected(f: Function, variables: Mapping[str, Tensor], rng: Rng) -> Function:
     """Return the function () -> <gradient of <u, f()>, w> with random u and w."""
     xs = list(variables.values())
 
     def projection() -> Tensor:
         y = f()
-        gradients = grad(y, xs, cotangents=draw(rng, "u", y, dtype), create_graph=True)
-        parts = [
-            (g * draw(rng, f"w{i}", g, dtype)).sum() for i, g in enumerate(gradients)
-        ]
+        gradients = grad(y, xs, cotangents=draw(rng, "u", y), create_graph=True)
+        parts = [(g * draw(rng, f"w{i}", g)).sum() for i, g in enumerate(gradients)]
         return stack(parts).sum()
 
     return projection
 
 
-def draw(rng: Rng, name: str, like: Tensor, dtype: str = "float64") -> Tensor:
-    """Return a random tensor of the same shape."""
-    return Tensor(rng.split(name).normal(like.shape, "float64").astype(dtype))
+def draw(rng: Rng, name: str, like: Tensor) -> Tensor:
+    """Return a random float64 tensor of the same shape."""
+    return Tensor(rng.split(name).normal(like.shape, "float64"))
 
 
 def is_variable(x: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Where there is no derivative there is a convention: pinned, beside PyTorch's."""
+"""Where there is no derivative there is a convention: stated, pinned, and PyTorch's."""
 
 import numpy as np
 import pytest
@@ -6,100 +6,84 @@ import torch
 import torch.nn.functional as torch_f
 
 import sillar as sl
-from sillar import nn
+from sillar.testing.cases.kinks import KINKS, PYTORCHS
 
 
-def slope(f, values):
-    x = sl.Tensor(np.array(values), requires_grad=True)
-    return sl.grad(f(x).sum(), x).numpy().tolist()
+def leaky(x):
+    return torch_f.leaky_relu(x, 0.25)
 
 
-def torch_slope(f, values):
-    x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-    f(x).sum().backward()
-    return x.grad.tolist()
+def elu(x):
+    return torch_f.elu(x, 0.5)
 
 
-# name: ours, PyTorch's, where, the derivative there
-KINKS = {
-    "relu": (sl.relu, torch.relu, [0.0], [0.0]),
-    "leaky_relu": (
-        lambda x: sl.leaky_relu(x, 0.25),
-        lambda x: torch_f.leaky_relu(x, 0.25),
-        [0.0],
-        [0.25],
-    ),
-    "elu": (
-        lambda x: sl.elu(x, 0.5),
-        lambda x: torch_f.elu(x, 0.5),
-        [0.0],
-        [0.5],
-    ),
-    "absolute": (sl.absolute, torch.abs, [0.0], [0.0]),
-    "clip": (
-        lambda x: sl.clip(x, -1.0, 1.0),
-        lambda x: torch.clamp(x, -1.0, 1.0),
-        [-1.0, 1.0],
-        [1.0, 1.0],
-    ),
-    "max": (
-        lambda x: sl.max(x, axis=0),
-        lambda x: torch.amax(x, 0),
-        [2.0, 2.0, 1.0],
-        [0.5, 0.5, 0.0],
-    ),
-    "min": (
-        lambda x: sl.min(x, axis=0),
-        lambda x: torch.amin(x, 0),
-        [2.0, 1.0, 1.0],
-        [0.0, 0.5, 0.5],
-    ),
-    "maximum": (
-        lambda x: sl.maximum(x, 1.0),
-        lambda x: torch.maximum(x, torch.ones_like(x)),
-        [1.0],
-        [0.5],
-    ),
-    "MAE": (
-        lambda x: nn.MAE(reduction="sum")(x, np.zeros(1)),
-        lambda x: torch_f.l1_loss(x, torch.zeros(1, dtype=x.dtype)),
-        [0.0],
-        [0.0],
-    ),
-    "Huber": (
-        lambda x: nn.Huber(0.5, reduction="sum")(x, np.zeros(2)),
-        lambda x: torch_f.huber_loss(
-            x, torch.zeros(2, dtype=x.dtype), delta=0.5, reduction="sum"
-        ),
-        [0.5, -0.5],
-        [0.5, -0.5],
-    ),
+def pool(x):
+    return torch_f.max_pool1d(x[None], 3)
+
+
+def huber_slope(x):
+    loss = torch_f.huber_loss(x, torch.zeros_like(x), delta=0.5, reduction="sum")
+    return torch.autograd.grad(loss, x, create_graph=True)[0]
+
+
+TORCH = {
+    "relu": torch.relu,
+    "ReLU": torch.nn.ReLU(),
+    "leaky_relu": leaky,
+    "LeakyReLU": leaky,
+    "elu": elu,
+    "ELU": elu,
+    "absolute": torch.abs,
+    "sign": lambda x: x + torch.sign(x),
+    "clip": lambda x: torch.clamp(x, -1.0, 1.0),
+    "where": lambda x: torch.where(x > 0, x, x * 2.0),
+    "power": lambda x: x**0 + torch.zeros_like(x) ** (x + 1.0),
+    "maximum": lambda x: torch.maximum(x, torch.ones_like(x)),
+    "minimum": lambda x: torch.minimum(x, torch.ones_like(x)),
+    "max": torch.amax,
+    "min": lambda x: torch.amin(-x),
+    "max_pool": pool,
+    "MaxPool2D": pool,
+    "MaxPool1D": pool,
+    "GlobalMaxPool2D": lambda x: torch_f.adaptive_max_pool2d(x[None, None, None], 1),
+    "GlobalMaxPool1D": lambda x: torch_f.adaptive_max_pool1d(x[None, None], 1),
+    "MAE": lambda x: torch_f.l1_loss(x, torch.zeros_like(x)),
+    "Hinge": lambda x: torch.relu(1.0 - x).mean(),
+    "Huber": huber_slope,
 }
 
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "values", "expected"), KINKS.values(), ids=KINKS
-)
-def test_derivatives_at_kinks(ours, theirs, values, expected):
-    assert expected == slope(ours, values) == torch_slope(theirs, values)
+every_kink = pytest.mark.parametrize("name", KINKS)
 
 
-def test_hinge_at_the_margin():
-    assert slope(lambda x: nn.Hinge(reduction="sum")(x, np.ones(1)), [1.0]) == [0.0]
+@every_kink
+def test_the_docstring_states_the_convention(name):
+    assert KINKS[name].says in " ".join(KINKS[name].documented.__doc__.split())
 
 
-def test_pooling_gives_the_first_of_equals_and_global_pooling_shares():
-    """PyTorch's adaptive pooling gives the first of equals; ours is a maximum."""
-    x = sl.Tensor(np.ones((1, 2, 2, 1)), requires_grad=True)
-    first = sl.grad(nn.MaxPool2D(2)(x).sum(), x).numpy().ravel().tolist()
-    shared = sl.grad(nn.GlobalMaxPool2D()(x).sum(), x).numpy().ravel().tolist()
-    z = torch.ones(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
-    torch_f.max_pool2d(z, 2).sum().backward()
-    assert [1.0, 0.0, 0.0, 0.0] == first == z.grad.ravel().tolist()
-    assert shared == [0.25] * 4
+@every_kink
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_derivative_is_the_convention(name, dtype):
+    kink = KINKS[name]
+    x = sl.Tensor(np.array(kink.at, dtype), requires_grad=True)
+    assert kink.slopes == sl.grad(kink.f(x).sum(), x).numpy().tolist()
 
 
-def test_jumps_have_no_derivative():
+@every_kink
+def test_the_convention_is_pytorchs_or_said_to_differ(name):
+    x = torch.tensor(KINKS[name].at, dtype=torch.float64, requires_grad=True)
+    TORCH[name](x).sum().backward()
+    assert (x.grad.tolist() == KINKS[name].slopes) == (name not in PYTORCHS)
+
+
+@pytest.mark.parametrize("name", ["relu", "absolute", "leaky_relu", "clip", "max"])
+def test_piecewise_linear_functions_have_no_curvature_at_their_kinks(name):
+    kink = KINKS[name]
+    x = sl.Tensor(np.array(kink.at), requires_grad=True)
+    slope = sl.grad(kink.f(x).sum(), x, create_graph=True)
+    assert sl.grad(slope.sum(), x).numpy().tolist() == [0.0] * len(kink.at)
+
+
+def test_comparisons_and_sign_are_not_followed():
     x = sl.Tensor(np.zeros(2), requires_grad=True)
-    assert not sl.sign(x).requires_grad
-    assert not (x > 0.0).requires_grad
+    for y in (sl.sign(x), x > 0.0, x >= 0.0, x == 0.0, sl.argmax(x)):
+        assert not y.requires_grad

@@ -98,13 +98,13 @@ def not_equal(xp: Any, a: Array, b: Array) -> Array:
 
 @primitive
 def sign(xp: Any, x: Array) -> Array:
-    """Return -1, 0 or 1."""
+    """Return -1, 0 or 1, without a gradient."""
     return xp.sign(x)
 
 
 @primitive
 def where(xp: Any, condition: Array, a: Array, b: Array) -> Array:
-    """Return a where `condition` holds, else b."""
+    """Return a where `condition` holds, else b; what was taken has the gradient."""
     return xp.where(condition, a, b)
 
 
@@ -117,7 +117,10 @@ where.defvjp(
 
 @primitive
 def power(xp: Any, x: Array, exponent: Array) -> Array:
-    """Return x ** exponent; the gradient for the exponent needs x >= 0."""
+    """Return x ** exponent; x ** 0 and 0 ** exponent are constant.
+
+    The gradient for the exponent needs x >= 0.
+    """
     return xp.pow(x, exponent)
 
 

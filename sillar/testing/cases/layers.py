@@ -158,7 +158,7 @@ CASES = {
         nn.GroupNorm(1, 3, eps=0.1, affine=False),
         [normal(2, 4, 3)],
     ),
-    "GPT": (nn.GPT(5, 2, blocks=1, heads=1, context=4), [WORDS]),
+    "GPT": (nn.GPT(5, 3, blocks=1, heads=1, context=4), [WORDS]),
     "GPT-all": (
         nn.GPT(5, 4, blocks=2, heads=2, context=3, dropout=0.2, bias=False, tied=False),
         [WORDS],
