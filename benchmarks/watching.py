@@ -9,27 +9,16 @@ which other programs disturb less than the clock.
 
 import statistics
 import time
+from functools import partial
 
 import numpy as np
 
 import sillar as sl
-from sillar import nn
-
-
-def mlp():
-    layers = nn.Dense(784, 256), nn.ReLU(), nn.Dense(256, 256), nn.ReLU()
-    return nn.Sequential(*layers, nn.Dense(256, 10))
-
-
-def cnn():
-    layers = nn.Conv2D(1, 32, 3), nn.ReLU(), nn.Conv2D(32, 64, 3), nn.ReLU()
-    layers += nn.MaxPool2D(2), nn.Flatten(), nn.Dense(9216, 128), nn.ReLU()
-    return nn.Sequential(*layers, nn.Dense(128, 10))
-
+from benchmarks.in_sillar import cnn, mlp
 
 # name: model, shape of a batch, rounds
 CASES = {
-    "mlp, batch 256": (mlp, (256, 784), 400),
+    "mlp, batch 256": (partial(mlp, 784, 256, 256, 10), (256, 784), 400),
     "cnn, batch 64": (cnn, (64, 28, 28, 1), 30),
 }
 
