@@ -13,9 +13,9 @@ from sillar.core.tensor import Tensor
 class Listener:
     """Is told of every primitive's call in this thread, within a `with` block.
 
-    Override `before`, `after`, or both. They compute on raw
-    arrays, or they would hear themselves. The call is not theirs to change, but an
-    exception that they raise ends it.
+    Override the methods whose news you want. They compute on raw arrays, or they
+    would hear themselves. The call is not theirs to change, but an exception that they
+    raise ends it.
     """
 
     def before(

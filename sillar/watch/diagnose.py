@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sillar.backends import Array, backend_of
+from sillar.backends import backend_of
 from sillar.core.dtypes import is_floating
 from sillar.core.grad import grad, recorded
 from sillar.core.listen import Listener
@@ -68,14 +68,7 @@ class _Last(Listener):
         self.outputs: dict[str, Tensor] = {}
         self.shares: dict[str, dict[str, float]] = {}
 
-    def after(
-        self,
-        primitive: Any,
-        args: Sequence[Any],
-        arrays: Sequence[Array],
-        static: dict[str, Any],
-        out: Tensor,
-    ) -> None:
+    def after(self, primitive, args, arrays, static, out):
         """Take note of the output, and of units that are dead or saturated."""
         layer = self.places.here().layer
         if layer not in self.kinds:

@@ -42,14 +42,7 @@ class _Ear(Listener):
         self.places = Places(model)
         self.found: dict[int, tuple[Path, str]] = {}  # by the order of the node
 
-    def after(
-        self,
-        primitive: Any,
-        args: Sequence[Any],
-        arrays: Sequence[Array],
-        static: dict[str, Any],
-        out: Tensor,
-    ) -> None:
+    def after(self, primitive, args, arrays, static, out):
         """Note where the call comes from."""
         if out.node is not None:
             where = self.places.here()

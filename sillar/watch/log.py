@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +13,6 @@ import numpy as np
 from sillar.backends import Array, backend_of
 from sillar.core.dtypes import SCALARS, is_floating
 from sillar.core.listen import Listener
-from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError
 from sillar.nn import Layer
 from sillar.optim.checks import integer
@@ -57,14 +56,7 @@ class _Log(Listener):
         super().__exit__(*exception)
         self.file.close()
 
-    def after(
-        self,
-        primitive: Any,
-        args: Sequence[Any],
-        arrays: Sequence[Array],
-        static: dict[str, Any],
-        out: Tensor,
-    ) -> None:
+    def after(self, primitive, args, arrays, static, out):
         """Write the line of a call."""
         if self.written > self.room:
             return

@@ -61,14 +61,7 @@ class _Finder(Listener):
         super().__exit__(*exception)
         self.quiet.__exit__(*exception)
 
-    def after(
-        self,
-        primitive: Any,
-        args: Sequence[Any],
-        arrays: Sequence[Array],
-        static: dict[str, Any],
-        out: Tensor,
-    ) -> None:
+    def after(self, primitive, args, arrays, static, out):
         """Raise if the output holds what is not finite and no mask explains it."""
         where = self.places.here(out)
         if not is_floating(out.data) or _is_finite(out.data):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Self
 
-from sillar.backends import Array
 from sillar.core.listen import Listener
-from sillar.core.tensor import Tensor
 from sillar.nn import Layer
 from sillar.watch.limits import limits
 from sillar.watch.profile_table import text_of
@@ -142,20 +139,11 @@ class Profile(Listener):
             self._python.dump_stats(self._path)
         super().__exit__(*exception)
 
-    def before(
-        self, primitive: Any, args: Sequence[Any], static: dict[str, Any]
-    ) -> None:
+    def before(self, primitive, args, static):
         """Start the clock."""
         self._began = perf_counter()
 
-    def after(
-        self,
-        primitive: Any,
-        args: Sequence[Any],
-        arrays: Sequence[Array],
-        static: dict[str, Any],
-        out: Tensor,
-    ) -> None:
+    def after(self, primitive, args, arrays, static, out):
         """Stop the clock, and add time and work to the row of this call."""
         ended = perf_counter()
         data = out.data
@@ -170,11 +158,11 @@ class Profile(Listener):
         row.seconds += ended - self._began
         self._own += perf_counter() - ended
 
-    def before_effect(self, function: Any, arrays: Sequence[Array]) -> None:
+    def before_effect(self, function, arrays):
         """Start the clock."""
         self._began = perf_counter()
 
-    def after_effect(self, function: Any, arrays: Sequence[Array]) -> None:
+    def after_effect(self, function, arrays):
         """Stop the clock, and add the time to the row of the optimizer, or of whom."""
         ended = perf_counter()
         name = _doer(function)
