@@ -36,7 +36,7 @@ CORE_ORDER = (
         "grad",
         "operators",
     ),
-    *("parameter", "fused", "trace", "compile"),
+    *("parameter", "fused", "normalization", "attention", "trace", "compile"),
 )
 
 LINES_PER_FILE = 400
