@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from math import prod
 from typing import Any, NamedTuple
 
 from sillar.backends import attention, recurrent
@@ -186,9 +185,9 @@ class Backend(ABC):
         total: Array,
         eps: float,
     ) -> Array:
-        """Return the gradient for x; `slope` and `total` are the others'."""
-        r, n = 1.0 / self.sqrt(spread + eps), max(1, prod(x.shape[:-1]))
-        return weight * r * (g - (total + (x - centre) * r * slope) / n)
+        """Return the gradient for x; `slope` and `total` are the others', as means."""
+        r = 1.0 / self.sqrt(spread + eps)
+        return weight * r * (g - total - (x - centre) * r * slope)
 
     def batch_norm_weight(
         self, g: Array, x: Array, centre: Array, spread: Array, eps: float

@@ -60,7 +60,8 @@ def batch_norm_input(
 ) -> Array:
     """Return the gradient of `batch_norm` for x.
 
-    What is saved: the statistics, and the gradients for weight and bias.
+    What is saved: the statistics, and the gradients for weight and bias divided by the
+    number of values of each channel.
     """
     return xp.batch_norm_input(g, x, weight, *saved, eps)
 
@@ -90,8 +91,8 @@ def _gradients(
     slope = batch_norm_weight(g, x, w, *statistics, eps=eps)
     found: dict[int, Tensor] = {1: slope, 2: total}
     if 0 in places:
-        saved = *statistics, slope.detach(), total.detach()
-        found[0] = batch_norm_input(g, x, w, *saved, eps=eps)
+        means = (t.detach() * (total.size / max(1, g.size)) for t in (slope, total))
+        found[0] = batch_norm_input(g, x, w, *statistics, *means, eps=eps)
     return [found.get(i) for i in places]
 
 

@@ -340,3 +340,46 @@ def test_kernels_of_sweeps_are_in_parts():
     for wrong in (Term(), Cut(1)):
         with pytest.raises(EntangledError):
             cut("recurrent_slopes", [wrong, *STATES[1:4]])
+
+
+def placed(step, *args):
+    """Return the names of what a step does in parts, and of what in between."""
+    trace, seen = [], {}
+    schedule = parts._Schedule
+
+    class Spy(schedule):
+        def __init__(self, *given):
+            super().__init__(*given)
+            trace.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_Schedule", Spy)
+        compile(step)(*args)
+    for stage, calls in trace[0].stages.items():
+        names = {p.call.primitive.name for p in calls if p.call.primitive}
+        seen.setdefault(stage % 2, set()).update(names)
+    return seen[1], seen[0]
+
+
+def test_normalisation_by_the_batch_is_done_in_parts_too():
+    model = nn.Sequential(nn.Conv2D(2, 4, 3), nn.BatchNorm(4), nn.ReLU(), nn.Flatten())
+    model = model.init(sl.Rng(0))
+
+    def step(x, rng):
+        y = model(x, rng=rng)
+        return sl.grad((y * y).sum(), model.parameters())
+
+    in_parts, between = placed(step, numbers(N, 8, 8, 2), sl.Rng(0))
+    assert {"batch_norm", "batch_norm_input", "conv_weight"} <= in_parts
+    assert not {"batch_norm", "batch_norm_input", "conv"} & between
+
+
+def test_a_transposed_weight_is_looked_at_where_it_lies():
+    model = nn.Sequential(nn.Dense(8, 6), nn.Tanh(), nn.Dense(6, 3)).init(sl.Rng(0))
+
+    def step(x):
+        return sl.grad(model(x).sum(), model.parameters())
+
+    in_parts, between = placed(step, numbers(N, 8))
+    assert "transpose" not in between
+    assert "matmul" in in_parts

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
+from sillar.backends.numpy import threads
 
 BLOCK = 65_536  # scores at a time
 LEAST = 64  # queries at a time, for products of a good shape
@@ -73,8 +74,9 @@ def _blocks(
     What is seen is 1 and what is not 0, in `dtype`.
     """
     batch, heads, n, _ = shape
-    height = max(1, min(n, max(LEAST, BLOCK // max(1, heads * n))))
-    depth = max(1, BLOCK // max(1, heads * n * height))
+    block = threads.block(BLOCK)
+    height = max(1, min(n, max(LEAST, block // max(1, heads * n))))
+    depth = max(1, block // max(1, heads * n * height))
     for top in reversed(range(0, n, height)):
         rows = slice(top, min(n, top + height))
         m = rows.stop if causal else n

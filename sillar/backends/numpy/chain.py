@@ -65,9 +65,9 @@ def lengths(calls: Sequence[Any], kinds: Sequence[Any]) -> Iterator[int]:
         start = stop
 
 
-def _rows(shape: tuple[int, ...]) -> list[slice]:
+def _rows(shape: tuple[int, ...], block: int) -> list[slice]:
     """Return the blocks of a shape, as slices of its first axis."""
-    step = max(1, BLOCK // prod(shape[1:]))
+    step = max(1, block // prod(shape[1:]))
     return [slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step)]
 
 
@@ -99,7 +99,7 @@ class Loop:
         self, writer: Any, first: int, stop: int, shape: tuple[int, ...]
     ) -> None:
         self.writer, self.first, self.stop, self.shape = writer, first, stop, shape
-        self.blocks = _rows(shape)
+        self.blocks = _rows(shape, BLOCK * writer.wider)
         self.slots = _Slots()
         self.inside: dict[int, int] = {}  # value: the slot it is in
         self.known: dict[str, Array] = {}  # what is cut now, by the block's name

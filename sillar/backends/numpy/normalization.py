@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import reductions
+from sillar.backends.numpy import reductions, threads
 
 BLOCK = 65536  # elements at a time
 LINE = 512  # elements that fill a loop of NumPy's
@@ -51,13 +51,13 @@ def batch_norm_input(
 ) -> Array:
     """Return the gradient of `batch_norm` for x.
 
-    It is weight * r * (g - (total + y slope) / n), where y = (x - centre) r,
-    r = 1 / sqrt(spread + eps), and n is the number of values of each channel.
+    It is weight * r * (g - total - y slope), where y = (x - centre) r and
+    r = 1 / sqrt(spread + eps); slope and total are the means of g y and of g.
     """
     out = np.empty(x.shape, np.result_type(g, x, weight)) if out is None else out
     r = 1 / np.sqrt(spread + eps)
-    scale, n = weight * r, max(1, x.size // max(1, x.shape[-1]))
-    vectors = [centre, scale, scale * r * slope / -n, scale * total / -n]
+    scale = weight * r
+    vectors = [centre, scale, -scale * r * slope, -scale * total]
     _by_lines(_pulled, [g, x, out], vectors)
     return out
 
@@ -130,6 +130,6 @@ def _by_lines(
         width = side_by_side * c
         lines = [a[start:stop].reshape(-1, width) for a in rows]
         repeated = [np.resize(v, width) for v in vectors]
-        step = max(1, BLOCK // width)
+        step = max(1, threads.block(BLOCK) // width)
         for i in range(0, len(lines[0]), step):
             kernel(*(a[i : i + step] for a in lines), *repeated)

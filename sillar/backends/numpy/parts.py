@@ -17,7 +17,7 @@ import numpy as np
 
 from sillar.backends.base import Array
 from sillar.backends.numpy import threads
-from sillar.backends.numpy.plan import VIEWS, Writer, constants_of, empty
+from sillar.backends.numpy.plan import VIEWS, Writer, empty, settle
 from sillar.backends.numpy.split import (
     Cut,
     EntangledError,
@@ -30,7 +30,7 @@ from sillar.backends.numpy.split import (
 )
 from sillar.backends.numpy.work import work
 
-WORTH = 3e6  # arithmetic operations that take longer than to start another thread
+WORTH = 2e7  # arithmetic operations that take longer than to start another thread
 
 
 def compile_parts(
@@ -38,8 +38,9 @@ def compile_parts(
 ) -> Callable[..., Any] | None:
     """Return the step in `count` parts; None if that would not be faster."""
     if any(state for state in _cut_arguments(trace).values()):
+        homes, calls = settle(trace, calls, backend)
         try:
-            schedule = _Schedule(trace, calls)
+            schedule = _Schedule(trace, calls, homes)
         except EntangledError:
             return None
         if schedule.n >= 2 * count and schedule.pays(count):
@@ -64,8 +65,10 @@ class _Placed(NamedTuple):
 class _Schedule:
     """In which stage each call is done; the odd stages are those in parts."""
 
-    def __init__(self, trace: Any, calls: Sequence[Any]) -> None:
-        self.trace, self.kinds = trace, trace.kinds
+    def __init__(
+        self, trace: Any, calls: Sequence[Any], homes: dict[int, Array]
+    ) -> None:
+        self.trace, self.kinds, self.constants = trace, [*trace.kinds], homes
         self.states: dict[int, State] = _cut_arguments(trace)
         first = next(i for i, s in self.states.items() if s)
         self.n = self.kinds[first][0][0]
@@ -73,7 +76,8 @@ class _Schedule:
         self.made_in: dict[int, int] = {}
         self.stages: dict[int, list[_Placed]] = {}
         self.whole: set[int] = set()  # values of parts that somebody needs whole
-        self.lasting = set(trace.constants)  # what an effect may write
+        self.lasting = set(homes)  # what an effect may write
+        self.totals: dict[int, int] = {}  # of sums over parts that parts need
         self.fence = self.read = 0
         self.work = 0
         for call in calls:
@@ -89,7 +93,7 @@ class _Schedule:
         return self.work > WORTH * (self.last + 1) * count
 
     def _place(self, call: Any) -> None:
-        found = self._split(call)
+        call, found = self._split(call)
         stage = 0 if found is None else 1
         for i in call.inputs:
             if not isinstance(i, tuple):
@@ -106,17 +110,35 @@ class _Schedule:
             self.made_in[call.output] = stage
             self.states[call.output] = found and found.state
 
-    def _split(self, call: Any) -> Split | None:
+    def _split(self, call: Any) -> tuple[Any, Split | None]:
+        """Return the call, with totals for what it needs them of, and how it splits."""
         if call.primitive is None:
-            return None
-        inputs = list(call.inputs)
+            return call, None
+        inputs, name = call.inputs, call.primitive.name
         states = [None if isinstance(i, tuple) else self.states.get(i) for i in inputs]
         shapes = [() if isinstance(i, tuple) else self.kinds[i][0] for i in inputs]
-        out = self.kinds[call.output][0]
-        self.work += work(call.primitive.name, shapes, out)
-        return split(
-            call.primitive.name, Given(self.n, states, shapes, out, call.static)
-        )
+        given = Given(self.n, states, shapes, self.kinds[call.output][0], call.static)
+        self.work += work(name, shapes, given.out)
+        found = split(name, given)
+        if found is None and any(isinstance(state, Cut) for state in states):
+            cuts: list[State] = [
+                state if isinstance(state, Cut) else None for state in states
+            ]
+            found = split(name, given._replace(states=cuts))
+            if found is not None:
+                terms = [isinstance(state, Term) for state in states]
+                pairs = zip(inputs, terms, strict=True)
+                totals = (self._total(i) if term else i for i, term in pairs)
+                call = call._replace(inputs=tuple(totals))
+        return call, found
+
+    def _total(self, i: int) -> int:
+        """Return the number of what the main thread makes of the terms of value i."""
+        if i not in self.totals:
+            self.totals[i] = len(self.kinds)
+            self.kinds.append(self.kinds[i])
+            self._place(_load(_same, i, self.totals[i]))
+        return self.totals[i]
 
     def _ready(self, i: int, in_parts: bool) -> int:
         """Return the first stage in which a call can use value i."""
@@ -138,9 +160,9 @@ class _Builder:
         self.trace, self.schedule, self.backend = trace, schedule, backend
         bounds = [schedule.n * k // count for k in range(count + 1)]
         self.shares = [slice(*pair) for pair in pairwise(bounds)]
-        calls = [p.call for stage in schedule.stages.values() for p in stage]
-        self.constants = constants_of(trace, calls)
-        self.boxes = {i: empty(*trace.kinds[i]) for i in self._crossing()}
+        self.constants = schedule.constants
+        self.kinds = schedule.kinds
+        self.boxes = {i: empty(*self.kinds[i]) for i in self._crossing()}
         self.parts = [_Part(self, share) for share in self.shares]
 
     def function(self, reuse: bool) -> Callable[..., Any]:
@@ -180,7 +202,7 @@ class _Builder:
         own = {c.output for c in calls}
         writer = Writer(
             calls,
-            self.trace.kinds,
+            self.kinds,
             self.backend,
             homes={**self.constants},
             given=self.trace.arguments,
@@ -210,7 +232,7 @@ class _Part:
         self.schedule = builder.schedule
         self.kinds = [
             (self._cut_shape(i, shape), dtype)
-            for i, (shape, dtype) in enumerate(builder.trace.kinds)
+            for i, (shape, dtype) in enumerate(builder.kinds)
         ]
         self.boxes: dict[int, Array] = {}
         for i in self.schedule.whole:
@@ -241,6 +263,7 @@ class _Part:
             homes=self.homes,
             given=given,
             boxes=self.boxes,
+            wider=threads.WIDER,
         )
         return writer.function(given, (), reuse=True)
 
@@ -260,7 +283,7 @@ class _Part:
         if state and i not in self.schedule.arguments:
             return i
         axis = state.axis if isinstance(state, Cut) else axis
-        shape, dtype = self.builder.trace.kinds[i]
+        shape, dtype = self.builder.kinds[i]
         if axis is None or shape[axis] == 1:
             return i
         if (i, axis) not in self.pieces:
@@ -318,6 +341,10 @@ def _load(cut: Callable[..., Array], source: int, number: int) -> _Step:
 
 def _cut_out(backend: Any, array: Array, *, axis: int, share: slice) -> Array:
     return part_of(array, axis, share)
+
+
+def _same(backend: Any, array: Array) -> Array:
+    return array
 
 
 def _add_up(terms: Sequence[Array], out: Array) -> None:

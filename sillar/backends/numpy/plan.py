@@ -36,22 +36,47 @@ def compile_trace(
 
     With `reuse` the outputs lie in the plan's own memory until the next replay.
     """
+    homes, calls = settle(trace, calls, backend)
     writer = Writer(
         calls,
         trace.kinds,
         backend,
-        homes=constants_of(trace, calls),
+        homes=homes,
         given=trace.arguments,
         outputs=trace.outputs,
     )
     return writer.function(trace.arguments, trace.outputs, reuse=reuse)
 
 
-def constants_of(trace: Any, calls: Sequence[Any]) -> dict[int, Array]:
-    """Return the arrays that calls and outputs use and no replay makes."""
+def settle(
+    trace: Any, calls: Sequence[Any], backend: Any
+) -> tuple[dict[int, Array], list[Any]]:
+    """Return the arrays that no replay makes, and the calls that replays do.
+
+    Those are the constants, and what only looks at them, as the transpose of a weight.
+    """
     made = {c.output for c in calls} | set(trace.arguments)
     used = {i for c in calls for i in c.inputs if not isinstance(i, tuple)}
-    return {i: trace.constants[i] for i in (used | set(trace.outputs)) - made}
+    outputs, rest = set(trace.outputs), []
+    homes = {i: trace.constants[i] for i in (used | outputs) - made}
+    for call in calls:
+        view = None if call.output in outputs else view_of(call, homes, backend)
+        if view is None:
+            rest.append(call)
+        else:
+            homes[call.output] = view
+    return homes, rest
+
+
+def view_of(call: Any, homes: dict[int, Array], backend: Any) -> Any:
+    """Return the view that a call makes of memory that lies still, None without one."""
+    if call.primitive is None or call.primitive.name not in VIEWS:
+        return None
+    source = homes.get(call.inputs[0])
+    if source is None or len(call.inputs) > 1 or call.primitive.name == "einsum":
+        return None
+    view = call.primitive.forward(backend, source, **call.static)
+    return view if np.may_share_memory(view, source) else None
 
 
 class _Memory:
@@ -80,6 +105,7 @@ class Writer:
 
     `homes` are arrays that lie still, `given` the values that the function is given,
     and `boxes` where some results must end, because somebody else reads them there.
+    Blocks of chains are `wider` times as large as one thread alone finds best.
     """
 
     def __init__(
@@ -92,7 +118,9 @@ class Writer:
         given: Sequence[int],
         outputs: Sequence[int] = (),
         boxes: dict[int, Array] | None = None,
+        wider: int = 1,
     ) -> None:
+        self.wider = wider
         self.calls, self.kinds, self.backend = calls, kinds, backend
         self.home = homes
         self.boxes = boxes or {}
@@ -216,23 +244,17 @@ class Writer:
 
     def _view(self, place: int, call: Any) -> None:
         """Make a view of a value whose place is known, now; leave others to replays."""
-        source, name = self.home.get(call.inputs[0]), call.primitive.name
-        if source is None or len(call.inputs) > 1:
-            return self._kernel(place, call)
-        if name == "einsum":
-            view = None
-        else:
-            view = call.primitive.forward(self.backend, source, **call.static)
-        if view is not None and np.may_share_memory(view, source):
+        source = self.home.get(call.inputs[0])
+        view = view_of(call, self.home, self.backend)
+        if view is not None:
             self.home[call.output] = view
-        elif name == "reshape":  # of an array that is not in order: a copy
-            out = self.place_of(call.output)
+        elif source is not None and call.primitive.name == "reshape":
+            out = self.place_of(call.output)  # of what is not in order: a copy
             named = f"{out}w"
             self.names[named] = self.home[call.output].reshape(source.shape)
             self._line(place, np.copyto, [named, self.text(call.inputs[0])])
         else:
             self._kernel(place, call)
-        return None
 
     def _kernel(self, place: int, call: Any) -> None:
         """Write a call of anything: its result is a value of the replay."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import reductions
+from sillar.backends.numpy import reductions, threads
 
 BLOCK = 16384  # logits at a time
 WIDE = 48  # classes from which on a row of them fills NumPy's loops
@@ -47,7 +47,7 @@ def _flat(x: Array) -> Array:
 
 def _blocks(logits: Array) -> Iterator[slice]:
     n, classes = logits.shape
-    rows = max(1, BLOCK // classes)
+    rows = max(1, threads.block(BLOCK) // classes)
     return (slice(start, start + rows) for start in range(0, n, rows))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from sillar.backends.base import Array, Pair, Window
+from sillar.backends.numpy import threads
 from sillar.backends.numpy.scratch import take
 
 
@@ -55,7 +56,7 @@ def blocks(
     """Yield (images, rows of y) whose windows, copied, fill about `limit` elements."""
     n, oh, ow, _ = y.shape
     size = window.kernel[0] * window.kernel[1] * x.shape[3]
-    places = max(1, limit // max(1, size))
+    places = max(1, threads.block(limit) // max(1, size))
     images = max(1, places // max(1, oh * ow))
     rows = min(oh, max(1, places // max(1, ow)))
     for first in range(0, n, images):

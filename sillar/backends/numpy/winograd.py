@@ -29,6 +29,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from sillar.backends.base import Array, Pair, Window
+from sillar.backends.numpy import threads
 from sillar.backends.numpy.scratch import few_buffers, take
 from sillar.backends.numpy.strips import load, store
 from sillar.backends.numpy.turned import conv_back
@@ -151,13 +152,14 @@ def _blocks(
 
 def _block_size(n: int, rows: int, columns: int, channels: list[int]) -> Pair:
     """Return how many images and rows of tiles a block has."""
+    block = threads.block(BLOCK)
     images = max(1, min(n, -(-LONG // min(channels))))
     row = 36 * sum(channels) * columns  # elements of one image
-    images = max(1, min(images, 2 * BLOCK // row))
-    height = max(1, min(rows, round(BLOCK / (row * images))))
+    images = max(1, min(images, 2 * block // row))
+    height = max(1, min(rows, round(block / (row * images))))
     height = -(-rows // -(-rows // height))  # the last block is hardly smaller
     if height == rows:
-        images = max(1, min(n, max(images, round(BLOCK / (row * rows)))))
+        images = max(1, min(n, max(images, round(block / (row * rows)))))
     return images, height
 
 

@@ -28,9 +28,10 @@ def batch_norm(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
 def batch_norm_input(g: Any, x: Any, weight: Any, *, eps: float) -> Any:
     """Return the gradient of `batch_norm` for its input."""
     g, x = lift(g), lift(x)
-    saved = *statistics(x), batch_norm_weight(g, x, weight, eps=eps).detach()
+    slope = batch_norm_weight(g, x, weight, eps=eps).detach()
     total = g.detach().sum(axis=tuple(range(g.ndim - 1)))
-    return normalization.batch_norm_input(g, x, weight, *saved, total, eps=eps)
+    means = (t * (total.size / max(1, g.size)) for t in (slope, total))
+    return normalization.batch_norm_input(g, x, weight, *statistics(x), *means, eps=eps)
 
 
 def batch_norm_weight(g: Any, x: Any, weight: Any, *, eps: float) -> Any:
