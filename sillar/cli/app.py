@@ -58,6 +58,10 @@ Seed = Annotated[
 Backend = Annotated[
     str | None, typer.Option(metavar="NAME", help="What computes: numpy.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Processes that read the batches ahead."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -119,6 +123,7 @@ def train(
     batch_size: BatchSize = None,
     seed: Seed = None,
     backend: Backend = None,
+    workers: Workers = None,
     out: Out = None,
     resume: Resume = None,
     changes: Changes = None,
@@ -134,6 +139,7 @@ def train(
         "training.batch_size": batch_size,
         "training.seed": seed,
         "training.backend": backend,
+        "training.workers": workers,
     }
     given = [parse_change(text) for text in changes or []]
     given += [(key, value) for key, value in options.items() if value is not None]

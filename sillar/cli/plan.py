@@ -26,6 +26,7 @@ from sillar.train import EarlyStopping, predict
 from sillar.train.evaluate import class_count, mean_loss, scores_of
 from sillar.train.prepare import batches
 
+FIT = ("epochs", "batch_size", "seed", "workers")  # of [training], as `fit` has them
 LARGEST = 2**48  # no machine has memory for more parameters
 LOSSES = {
     kind.__name__: kind
@@ -91,7 +92,7 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     trial = build_model(recipe, parts.train.classes).init(Rng(0))
     optimizer.bind(trial.parameters(), transforms=transforms, penalty=penalty)
     notes = make_notes(origin, parts.train, rehearse(trial, loss, parts.train))
-    arguments = {name: training[name] for name in ("epochs", "batch_size", "seed")}
+    arguments = {name: training[name] for name in FIT}
     return Plan(
         parts,
         parts.digests(),
@@ -247,6 +248,7 @@ def rehearse(model: Layer, loss: Loss, train: Dataset) -> np.ndarray:
 def _check_training(training: dict[str, Any]) -> None:
     for name in ("epochs", "batch_size"):
         at_least("training", name, training[name], 1)
+    at_least("training", "workers", training["workers"], 0)
     if training["backend"] not in list(backends()):
         raise ConfigError(
             f"training: unknown back end {training['backend']!r:.40}; this release has"

@@ -5,7 +5,8 @@
     [loss]       type and arguments
     [optimizer]  type and arguments
     [schedule]   optional: type and arguments; its lr defaults to the optimizer's
-    [training]   epochs, batch_size, seed, backend, transforms, penalty, early_stopping
+    [training]   epochs, batch_size, seed, backend, workers, transforms, penalty,
+                 early_stopping
 
 A table that is optional may be empty, which is the same as none.
 """
@@ -30,6 +31,7 @@ TRAINING: dict[str, Any] = {
     "batch_size": 32,
     "seed": 0,
     "backend": "numpy",
+    "workers": 0,
     "transforms": [],
     "penalty": {},
     "early_stopping": {},

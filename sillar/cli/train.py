@@ -28,7 +28,11 @@ from sillar.errors import ConfigError, DataError
 from sillar.train import Run, fit, save
 
 Changes = Sequence[tuple[str, Any]]
-CHANGEABLE = ("training.epochs", "data.folder")  # of a run that goes on
+CHANGEABLE = (
+    "training.epochs",
+    "training.workers",
+    "data.folder",
+)  # of a run that goes on
 
 
 def train(

@@ -10,12 +10,14 @@ from sillar.data.idx import read_idx
 from sillar.data.loader import DataLoader
 from sillar.data.npy import read_npy
 from sillar.data.npz import read_npz
+from sillar.data.stored import StoredArray
 from sillar.data.table import read_csv
 from sillar.data.text import read_text, text_lines, text_windows
 
 __all__ = [
     "DataLoader",
     "Dataset",
+    "StoredArray",
     "digits",
     "mnist",
     "read_csv",

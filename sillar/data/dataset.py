@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sillar.core.rng import Rng
+from sillar.data.stored import StoredArray
 from sillar.errors import ConfigError, DataError, ShapeError
 
 _PIECE = 1 << 22  # bytes hashed at a time
@@ -21,12 +22,13 @@ _PIECE = 1 << 22  # bytes hashed at a time
 class Dataset:
     """Examples `x` (n, ...) with answers `y` (n, ...), read-only and of equal length.
 
+    `x` may be a `StoredArray`, which stays on disk; `y` is always in memory.
     With `classes`, `y` holds class numbers from 0 to len(classes) - 1. Where it holds
     `ignored` there is no answer: metrics leave that place out, and so does a loss whose
     `ignore_index` is the same.
     """
 
-    x: np.ndarray
+    x: Any  # an array, or a StoredArray
     y: np.ndarray
     classes: tuple[str, ...] | None = None
     name: str = "dataset"
@@ -61,9 +63,9 @@ class Dataset:
     def take(self, indices: slice | Sequence[int] | np.ndarray) -> Dataset:
         """Return the rows that a slice, row numbers or a mask (n,) choose."""
         rows = indices if isinstance(indices, slice) else _rows(indices, len(self))
-        return Dataset(
-            self.x[rows], self.y[rows], self.classes, self.name, self.ignored
-        )
+        stored = isinstance(self.x, StoredArray)
+        x = self.x.chosen(rows) if stored else self.x[rows]
+        return Dataset(x, self.y[rows], self.classes, self.name, self.ignored)
 
     def answers(self) -> np.ndarray:
         """Return y; if some places are ignored, the others as a vector."""
@@ -95,19 +97,22 @@ class Dataset:
         import hashlib
         import json
 
-        x, y = _little_endian(self.x), _little_endian(self.y)
-        head: list[Any] = [[a.dtype.str, a.shape] for a in (x, y)]
+        arrays = self.x, self.y
+        head: list[Any] = [[a.dtype.newbyteorder("<").str, a.shape] for a in arrays]
         head += [self.classes] if self.ignored is None else [self.classes, self.ignored]
         sha = hashlib.sha256(json.dumps(head).encode())
-        for array in (x, y):
-            rows = max(1, _PIECE // max(1, array[:1].nbytes))
+        for array in arrays:
+            rows = max(1, _PIECE * len(array) // max(1, array.nbytes))
             for start in range(0, len(array), rows):
-                sha.update(np.ascontiguousarray(array[start : start + rows]).data)
+                piece = _little_endian(array[start : start + rows])
+                sha.update(np.ascontiguousarray(piece).data)
         return sha.hexdigest()
 
 
-def _numbers(value: np.ndarray, role: str) -> np.ndarray:
+def _numbers(value: Any, role: str) -> Any:
     """Return a read-only view of an array of numbers in native byte order."""
+    if role == "x" and isinstance(value, StoredArray):
+        return value
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise DataError(
             f"Dataset: expected {role} as a plain NumPy array,"

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sillar.core.rng import Rng
 from sillar.data.dataset import Dataset
+from sillar.data.reader import Reader
 from sillar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sillar.data.workers import Pool
+
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 class DataLoader:
     """Batches (x, y) of up to `batch_size` rows, each with memory of its own.
 
     Every iteration is one epoch, from 0 on; its order depends on (seed, epoch) only.
+    With `workers`, that many processes read ahead into shared memory; the batches are
+    the same to the bit. A worker that dies, or gives no sign of life for `timeout`
+    seconds, is a DataError that names its row. `close` ends the processes.
     """
 
     def __init__(
@@ -26,6 +36,8 @@ class DataLoader:
         shuffle: bool = False,
         seed: int = 0,
         drop_last: bool = False,
+        workers: int = 0,
+        timeout: float | None = 4.0,
     ) -> None:
         if not isinstance(dataset, Dataset):
             raise ConfigError(
@@ -35,8 +47,12 @@ class DataLoader:
         self.dataset = dataset
         self.batch_size = _integer(batch_size, "batch_size", least=1)
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.workers = _integer(workers, "workers", least=0)
+        self.timeout = _seconds(timeout)
         self._rng = Rng(seed)
+        self._reader = Reader(dataset.x, dataset.y)
         self._next_epoch = 0
+        self._idle: Pool | None = None  # workers that wait for the next epoch
         if drop_last and 0 < len(dataset) < self.batch_size:
             raise ConfigError(
                 "DataLoader: with drop_last=True, batch_size must be at most the"
@@ -48,14 +64,43 @@ class DataLoader:
         full, rest = divmod(len(self.dataset), self.batch_size)
         return full if self.drop_last or not rest else full + 1
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[Batch]:
         epoch = self._next_epoch
         self._next_epoch += 1
         return self.epoch(epoch)
 
-    def epoch(self, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Return the batches of epoch `n`, whatever was iterated before."""
-        return self._batches(self._order(_integer(n, "epoch", least=0)))
+    def __enter__(self) -> DataLoader:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
+        """Return the batches of epoch `n` from number `start` on.
+
+        They are the same whatever was iterated before.
+        """
+        epoch = _integer(n, "epoch", least=0)
+        start = _integer(start, "start", least=0)
+        order = self._order(epoch)
+        return self._batches(epoch, [self._rows(order, b) for b in self._from(start)])
+
+    def batch(self, n: int, number: int) -> Batch:
+        """Make one batch of epoch `n` again, as a run's log numbers it, from 0 on."""
+        number = _integer(number, "batch", least=0)
+        if number >= len(self):
+            raise ConfigError(
+                f"DataLoader: batch must be below {len(self)}, the batches of an epoch,"
+                f" got {number}; count them from 0"
+            )
+        epoch = _integer(n, "epoch", least=0)
+        return self._reader.new(epoch, self._rows(self._order(epoch), number))
+
+    def close(self) -> None:
+        """End the worker processes and free their memory; another epoch starts new."""
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
 
     def _order(self, epoch: int) -> np.ndarray:
         order: np.ndarray = np.arange(len(self.dataset))
@@ -63,10 +108,30 @@ class DataLoader:
             order = self._rng.split("shuffle", epoch).permutation(len(self.dataset))
         return order
 
-    def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in range(len(self)):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield self.dataset.x.take(rows, axis=0), self.dataset.y.take(rows, axis=0)
+    def _from(self, start: int) -> range:
+        return range(start, len(self))
+
+    def _rows(self, order: np.ndarray, batch: int) -> np.ndarray:
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def _batches(self, epoch: int, batches: list[np.ndarray]) -> Iterator[Batch]:
+        if not self.workers or not batches:
+            for rows in batches:
+                yield self._reader.new(epoch, rows)
+            return
+        pool, self._idle = self._idle or self._new_pool(), None
+        try:
+            yield from pool.read(epoch, batches)
+        finally:
+            if self._idle is None and pool.alive():
+                self._idle = pool
+            else:
+                pool.close()
+
+    def _new_pool(self) -> Pool:
+        from sillar.data.workers import Pool
+
+        return Pool(self._reader, self.batch_size, self.workers, self.timeout)
 
 
 def _integer(value: int, role: str, *, least: int) -> int:
@@ -76,3 +141,13 @@ def _integer(value: int, role: str, *, least: int) -> int:
             " give a larger whole number"
         )
     return int(value)
+
+
+def _seconds(value: float | None) -> float | None:
+    usual = isinstance(value, Real) and not isinstance(value, bool)
+    if value is not None and not (usual and value > 0):
+        raise ConfigError(
+            f"DataLoader: timeout must be seconds above 0, or None to wait for ever,"
+            f" got {value!r}; write for example timeout=30"
+        )
+    return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from sillar.core.tape import no_grad
 from sillar.core.tensor import Tensor
-from sillar.data import Dataset
+from sillar.data import Dataset, StoredArray
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.nn import CrossEntropy, Embedding, Layer, Loss, Sequential, Sigmoid, Softmax
 from sillar.nn.architecture import LAYERS
@@ -22,7 +22,7 @@ Convert = Callable[[np.ndarray], np.ndarray]
 def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """Return the model's outputs for inputs x (n, ...), as an array (n, ...)."""
     step = integer("predict: batch_size", batch_size)
-    x = np.asarray(x)
+    x = x if isinstance(x, StoredArray) else np.asarray(x)
     if x.ndim == 0:
         raise ShapeError("predict: expected inputs (n, ...), got a single number")
     convert = converter(model)

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +65,7 @@ def fit(
     run_dir: str | Path | None = None,
     resume: bool = False,
     compiled: bool | None = None,
+    workers: int = 0,
 ) -> Run:
     """Train the model and return the record of the run.
 
@@ -83,11 +83,13 @@ def fit(
     Sillar's own; with layers of your own pass `compiled=True`, if their Python does the
     same at every step of an epoch. The progress says what could not be compiled. To set
     a layer's attribute within an epoch, pass `compiled=False`.
+
+    With `workers`, that many processes read the batches ahead; see `DataLoader`.
     """
     check_kinds(model, loss, optimizer)
     part, held = parts(train, validation, seed)
     check_targets(loss, part)
-    loader = batches(model, part, batch_size, seed)
+    loader = batches(model, part, batch_size, seed, workers=workers)
     epochs = integer("fit: epochs", epochs, low=0)
     run = Run(model, loss, optimizer, epochs, len(loader), int(seed))
     run.transforms = listed("transforms", transforms)
@@ -102,7 +104,7 @@ def fit(
     optimizer.bind(model.parameters(), transforms=run.transforms, penalty=penalty)
     run.gradients = Step(model, loss, optimizer.params, compiled=compiled)
     _open(run, run_dir, resume)
-    with _ended_by_ctrl_c(run):
+    with _ended_by_ctrl_c(run), loader:
         _loop(run, loader, held)
     return run
 
@@ -152,7 +154,7 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     run.gradients.renew()
     convert = converter(run.model)
     classes, logits = class_count(loader.dataset), gives_logits(run.model)
-    for x, y in islice(loader.epoch(run.epoch), run.batch, None):
+    for x, y in loader.epoch(run.epoch, run.batch):
         value, outputs = train_step(run, convert(x), y)
         if not run.accepts(value):
             run.end(_why_not_finite(run, value, x))

@@ -67,9 +67,11 @@ def check_targets(loss: Loss, part: Dataset) -> None:
         )
 
 
-def batches(model: Layer, part: Dataset, batch_size: int, seed: int) -> DataLoader:
+def batches(
+    model: Layer, part: Dataset, batch_size: int, seed: int, *, workers: int = 0
+) -> DataLoader:
     """Return the batches; no last one of one example where that cannot be trained."""
-    loader = DataLoader(part, batch_size, shuffle=True, seed=seed)
+    loader = DataLoader(part, batch_size, shuffle=True, seed=seed, workers=workers)
     alone = len(part) > loader.batch_size and len(part) % loader.batch_size == 1
     loader.drop_last = alone and any(layer.mixes_batch for layer in layers_of(model))
     return loader

@@ -129,6 +129,7 @@ def test_all_of_a_recipe_ends_up_in_the_record(two_moons, tmp_path):
         "batch_size": 16,
         "seed": 7,
         "backend": "numpy",
+        "workers": 0,
         "transforms": [
             {"type": "SkipNonFinite"},
             {"type": "ClipNorm", "max_norm": 1.0},
