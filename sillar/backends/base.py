@@ -81,6 +81,10 @@ class Backend(ABC):
     def random_normal(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
         """Draw from the standard normal; equal keys give equal draws."""
 
+    def getitem(self, x: Array, index: tuple[Any, ...]) -> Array:
+        """Return x[index], as NumPy's arrays give it."""
+        return x[index]
+
     @abstractmethod
     def scatter_add(self, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
         """Return zeros of `shape` with `values` added at `index`."""

@@ -100,7 +100,7 @@ pad.defvjp(_unpad)
 @primitive
 def getitem(xp: Any, x: Array, *arrays: Array, template: tuple[Any, ...]) -> Array:
     """Return x[template], with `arrays` where the template says ARRAY."""
-    return x[_filled(template, arrays)]
+    return xp.getitem(x, _filled(template, arrays))
 
 
 @primitive
