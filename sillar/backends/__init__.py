@@ -8,9 +8,23 @@ from sillar.backends.base import (
     Window,
     backend_of,
     backends,
+    is_array,
+    load,
     register,
+    type_named,
 )
 
-__all__ = ["Array", "Backend", "Pair", "Window", "backend_of", "backends", "register"]
+__all__ = [
+    "Array",
+    "Backend",
+    "Pair",
+    "Window",
+    "backend_of",
+    "backends",
+    "is_array",
+    "load",
+    "register",
+    "type_named",
+]
 
 register(_numpy.NumpyBackend())

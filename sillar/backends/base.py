@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sillar.backends import attention, recurrent
-from sillar.errors import BackendError, ConfigError
+from sillar.errors import BackendError, ConfigError, DependencyError
 
 Array = Any  # a raw array of some back end
 Pair = tuple[int, int]
@@ -68,6 +72,19 @@ class Backend(ABC):
     @abstractmethod
     def to_numpy(self, array: Array) -> Any:
         """Return `array` as a NumPy array on the host."""
+
+    @abstractmethod
+    def from_numpy(self, array: Any, device: str | None = None) -> Array:
+        """Return a NumPy array's values on `device`, or where the last ones went."""
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices that arrays can be placed on."""
+        return ["cpu"]
+
+    @property
+    def on_host(self) -> bool:
+        """Say whether reading an array waits for no device."""
+        return True
 
     @abstractmethod
     def assign(self, array: Array, value: Array) -> Array:
@@ -260,6 +277,7 @@ class Backend(ABC):
         return attention.slope(self, g, qkv, allowed, heads, causal)
 
 
+OPTIONAL = ("jax", "torch")  # back ends with a library of their own
 _BY_TYPE: dict[type, Backend] = {}
 _BACKENDS: dict[str, Backend] = {}
 
@@ -273,6 +291,42 @@ def register(backend: Backend) -> None:
 def backends() -> dict[str, Backend]:
     """Return the back ends that are loaded, by name."""
     return dict(_BACKENDS)
+
+
+@cache
+def type_named(dtype: Any) -> Any:
+    """Return NumPy's data type of the name that another library's has."""
+    name = str(dtype).rpartition(".")[2]
+    if name == "bfloat16":  # NumPy knows it when ml_dtypes is loaded
+        return np.dtype(import_module("ml_dtypes").bfloat16)
+    return np.dtype(name)
+
+
+def is_array(value: Any) -> bool:
+    """Say whether `value` is an array of a loaded back end."""
+    kind = type(value)
+    return kind in _BY_TYPE or any(
+        issubclass(kind, b.array_types) for b in _BACKENDS.values()
+    )
+
+
+def load(name: str) -> Backend:
+    """Return the back end of this name, whose library is imported now."""
+    if name not in _BACKENDS:
+        if name not in OPTIONAL:
+            raise ConfigError(
+                f"backend: expected one of {', '.join(('numpy', *OPTIONAL))}, got"
+                f" {name!r}"
+            )
+        try:
+            module = import_module(f"sillar.backends.{name}")
+        except ImportError as error:
+            raise DependencyError(
+                f"the back end {name!r} needs a library that is not installed"
+                f" ({error}): pip install 'sillar[{name}]'"
+            ) from None
+        register(module.BACKEND)
+    return _BACKENDS[name]
 
 
 def backend_of(array: Array) -> Backend:

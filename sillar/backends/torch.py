@@ -1,14 +1,14 @@
 """PyTorch's tensors as plain arrays: eager on CPU and CUDA, replayed as CUDA graphs.
 
-Its own gradients stay unused. Images stay (n, h, w, c), which is PyTorch's
-channels-last memory format seen from the other side. Types mix as NumPy's do.
+Its own gradients stay unused, types mix as NumPy's do, and images stay (n, h, w, c):
+PyTorch's channels-last memory format, seen from the other side.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -40,16 +40,13 @@ def _type(dtype: Any) -> torch.dtype:
 @cache
 def _common(*types: torch.dtype) -> torch.dtype:
     """Return the type that NumPy gives to a result of these types."""
-    if torch.bfloat16 in types and len(types) == 2:
-        return torch.promote_types(*types)
+    if torch.bfloat16 in types:
+        return reduce(torch.promote_types, types)
     return _type(np.result_type(*(str(t).removeprefix("torch.") for t in types)))
 
 
 def _in_one_type(arrays: Any) -> list[Array]:
-    types = {x.dtype for x in arrays}
-    if len(types) == 1:
-        return list(arrays)
-    common = _common(*types)
+    common = _common(*{x.dtype for x in arrays})
     return [x.to(common) for x in arrays]
 
 
@@ -151,10 +148,7 @@ _NAMESPACE: dict[str, Any] = {
 
 
 class TorchBackend(Backend):
-    """PyTorch's tensors; what is made in a step is made where arrays were placed last.
-
-    There `device` points to.
-    """
+    """PyTorch's tensors; a step makes new ones on `device`, where the last came to."""
 
     name = "torch"
     array_types = (torch.Tensor,)
@@ -169,14 +163,19 @@ class TorchBackend(Backend):
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         return ["cpu", *found, *(["mps"] if torch.backends.mps.is_available() else [])]
 
+    @property
+    def on_host(self) -> bool:
+        return self.device.type == "cpu"
+
     def from_numpy(self, array: Any, device: str | None = None) -> Array:
         if device is not None:
             self.device = self._device(device)
+        if isinstance(array, torch.Tensor):
+            return array.to(self.device)
         array = np.array(array)
         if array.dtype.name == "bfloat16":
-            bits = torch.from_numpy(array.view(np.uint16))
-            return bits.view(torch.bfloat16).to(self.device)
-        return torch.from_numpy(array).to(self.device)
+            array = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+        return torch.as_tensor(array, device=self.device)
 
     def _device(self, name: str) -> torch.device:
         try:
@@ -195,7 +194,7 @@ class TorchBackend(Backend):
         return array.copy_(torch.as_tensor(value))
 
     def asarray(self, value: Any, dtype: Any = None) -> Array:
-        array = value if isinstance(value, torch.Tensor) else self.from_numpy(value)
+        array = self.from_numpy(value)
         return array if dtype is None else array.to(_type(dtype))
 
     def zeros(self, shape: Any, dtype: Any = "float64") -> Array:
@@ -394,3 +393,6 @@ def _indices(index: Index, device: Any) -> Index:
             part = part if part.dtype is torch.bool else part.to(torch.int64)
         found.append(part)
     return tuple(found)
+
+
+BACKEND = TorchBackend()

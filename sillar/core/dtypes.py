@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sillar.backends import Array
+from sillar.backends import Array, backend_of, is_array
 from sillar.errors import DtypeError, ShapeError
 
 SCALARS = (bool, int, float)  # weak, as NumPy's numbers: they take the type they meet
@@ -30,7 +30,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
 
     Python floats become float32, Python integers int64, unless `dtype` is given.
     """
-    if hasattr(data, "__array_namespace__") or isinstance(data, np.generic):
+    if hasattr(data, "__array_namespace__") or is_array(data):
         array = data
     else:
         array = _from_python(data)
@@ -41,7 +41,9 @@ def as_array(data: Any, dtype: Any = None) -> Array:
             f"Tensor: expected real numbers or booleans, got dtype {array.dtype}:"
             " encode text and objects as numbers first"
         )
-    return array if dtype is None else array.astype(dtype, copy=False)
+    if dtype is None:
+        return array
+    return backend_of(array).astype(array, dtype, copy=False)
 
 
 def as_number(value: Any) -> Any:

@@ -7,18 +7,19 @@ no cycles and is freed as soon as nobody holds its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-from sillar.backends import Array, backend_of
+from sillar.backends import Array, backend_of, load
 from sillar.core.dtypes import SCALARS, as_array, as_number, describe
 from sillar.core.state import recording
 from sillar.core.tensor import Tensor, wrap
-from sillar.errors import DtypeError, ShapeError, SillarError
+from sillar.errors import BackendError, DtypeError, ShapeError, SillarError
 
 Rule = Callable[..., Any]  # (g, y, *inputs, **static) -> gradient of one input
 
+_REFUSALS = (ValueError, TypeError, IndexError, AttributeError, RuntimeError)
 _PRIMITIVES: list[Primitive] = []
 _next_order = count().__next__
 
@@ -111,12 +112,15 @@ class Primitive:
                 arrays.append(arg)
             else:
                 return self(*_lifted(args), **static)
+        xp = _backend(arrays)
+        if xp is None:
+            return self(*_together(args), **static)
         listeners = recording.listeners
         for listener in listeners:
             listener.before(self, args, static)
         try:
-            data = self.forward(_backend(arrays), *arrays, **static)
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            data = self.forward(xp, *arrays, **static)
+        except _REFUSALS as error:
             raise _explained(error, self, arrays, static) from None
         out = wrap(data)
         if tracked and recording.on and self.differentiable:
@@ -151,6 +155,16 @@ def primitive(forward: Callable[..., Array]) -> Primitive:
     return made
 
 
+@primitive
+def place(xp: Any, x: Array, *, backend: str) -> Array:
+    """Return x as an array of another back end, where its arrays were placed last."""
+    home, own = load(backend), backend_of(x)
+    return x if own is home else home.from_numpy(own.to_numpy(x))
+
+
+place.defvjp(lambda g, y, x, *, backend: place(g, backend=backend_of(x.data).name))
+
+
 def all_primitives() -> tuple[Primitive, ...]:
     """Return every primitive made with `@primitive`, in order of definition."""
     return tuple(_PRIMITIVES)
@@ -181,11 +195,25 @@ def _lifted(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(arg if type(arg) in SCALARS else lift(arg) for arg in numbers)
 
 
+def _together(args: tuple[Any, ...]) -> Iterator[Any]:
+    """Yield the arguments, those of NumPy placed where the others are."""
+    homes = {backend_of(a.data).name for a in args if isinstance(a, Tensor)}
+    (home,) = homes - {"numpy"} if len(homes) == 2 else (None,)
+    if home is None:
+        raise BackendError(f"expected arrays of one back end, got {sorted(homes)}")
+    return (place(a, backend=home) if isinstance(a, Tensor) else a for a in args)
+
+
 def _backend(arrays: list[Array]) -> Any:
+    """Return the back end of the arrays, or None if they have several."""
+    found = None
     for array in arrays:
-        if not isinstance(array, SCALARS):
-            return backend_of(array)
-    return backend_of(as_array(arrays[0]))
+        if type(array) not in SCALARS:
+            home = backend_of(array)
+            if home is not found and found is not None:
+                return None
+            found = home
+    return found or backend_of(as_array(arrays[0]))
 
 
 def _explained(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from sillar.backends import Array, backend_of
+import numpy as np
+
+from sillar.backends import Array, backend_of, type_named
 from sillar.core.dtypes import as_array, describe, is_floating
 from sillar.core.state import leave_graph
 from sillar.errors import DtypeError, ShapeError
@@ -49,8 +52,9 @@ class Tensor:
 
     @property
     def dtype(self) -> Any:
-        """Return the data type of the elements."""
-        return self.data.dtype
+        """Return the data type of the elements, NumPy's on every back end."""
+        found = self.data.dtype
+        return found if isinstance(found, np.dtype) else type_named(found)
 
     @property
     def ndim(self) -> int:
@@ -60,7 +64,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Return the number of elements."""
-        return int(self.data.size)
+        return prod(self.data.shape)
 
     def numpy(self) -> Any:
         """Return the values as a NumPy array, which no gradient follows."""

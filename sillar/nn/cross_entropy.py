@@ -23,9 +23,9 @@ from sillar.core.ops import (
     softplus,
     where,
 )
-from sillar.core.tape import effect
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, ShapeError
+from sillar.nn.examine import examine
 from sillar.nn.losses import Loss
 
 
@@ -90,12 +90,12 @@ class CrossEntropy(Loss):
         if e:
             known = hits.sum(axis=-1, keepdims=True)
             hits = hits * (1 - e) + known * (e / prediction.shape[-1])
-        return hits if weights is None else hits * weights.astype(str(hits.dtype))
+        return hits if weights is None else hits * weights.astype(hits.dtype)
 
     def _weighted(self, prediction: Tensor, target: Tensor) -> Tensor:
         hits = self._hits(prediction, target)
         weights = self.weights
-        return hits if weights is None else hits * weights.astype(str(hits.dtype))
+        return hits if weights is None else hits * weights.astype(hits.dtype)
 
     def _hits(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the targets as probabilities; zeros where they are ignored."""
@@ -175,7 +175,7 @@ class Focal(Loss):
 
     def _binary(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Any]:
         t = self._checked(prediction, target)
-        effect(_check_binary, target)
+        examine(_check_binary, target)
         if self.alpha is None:
             return t * 2.0 - 1.0, 1.0
         if not isinstance(self.alpha, int | float):
@@ -193,7 +193,7 @@ class Focal(Loss):
                 f"Focal: expected {prediction.shape[-1]} weights alpha, one for each"
                 f" class, got {self.alpha!r:.40}"
             )
-        return hits, (hits * weights.astype(str(hits.dtype))).sum(axis=-1)
+        return hits, (hits * weights.astype(hits.dtype)).sum(axis=-1)
 
 
 def _check_binary(target: Any) -> None:
@@ -226,7 +226,7 @@ def check_labels(owner: str, prediction: Tensor, target: Tensor, ignored: Any) -
             f"{owner}: expected integer labels, got {target.dtype}: convert them, as in"
             " y.astype('int64')"
         )
-    effect(partial(_check_range, owner, prediction.shape[-1], ignored), target)
+    examine(partial(_check_range, owner, prediction.shape[-1], ignored), target)
 
 
 def _check_range(owner: str, classes: int, ignored: Any, labels: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sillar.backends import backend_of
 from sillar.core.dtypes import as_number
 from sillar.core.ops import astype, greater_equal, random_uniform, reshape
 from sillar.core.parameter import Initializer, Parameter
-from sillar.core.tape import effect
+from sillar.core.tape import place
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, DtypeError, ShapeError
+from sillar.nn.examine import examine
 from sillar.nn.initializers import he_normal, standard_normal, zeros
 from sillar.nn.layer import Layer, next_rng
 
@@ -37,7 +39,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
     rng = next_rng() if p else None
     if rng is None:
         return x
-    draws = random_uniform(rng.key, shape=x.shape, dtype=x.dtype)
+    key = place(rng.key, backend=backend_of(x.data).name)
+    draws = random_uniform(key, shape=x.shape, dtype=x.dtype)
     kept = astype(greater_equal(draws, p), dtype=x.dtype)
     return x * (kept * (1 / (1 - p)))
 
@@ -136,7 +139,7 @@ class Embedding(Layer):
                 f"Embedding({self.n}, {self.width}): expected integer indices, got"
                 f" {indices.dtype}: convert them, as in x.astype('int64')"
             )
-        effect(self._check_range, indices)
+        examine(self._check_range, indices)
         return self.weight[indices]
 
     def _check_range(self, indices: Any) -> None:

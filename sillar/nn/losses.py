@@ -10,9 +10,10 @@ import numpy as np
 from sillar.core.describe import label
 from sillar.core.functional import clip
 from sillar.core.ops import absolute, astype, relu, sigmoid, sign, softplus
-from sillar.core.tape import effect, lift
+from sillar.core.tape import lift
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, ShapeError
+from sillar.nn.examine import examine
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -135,7 +136,7 @@ class Hinge(Loss):
         return -signs * astype(inside, dtype=prediction.dtype)
 
     def _signs(self, prediction: Tensor, target: Tensor) -> Tensor:
-        effect(_check_signs, target)
+        examine(_check_signs, target)
         return self._checked(prediction, target)
 
 

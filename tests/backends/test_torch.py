@@ -6,7 +6,7 @@ import pytest
 from sillar.backends import backend_of
 from sillar.backends.indices import forwards
 from sillar.backends.replay import Recorded
-from sillar.core.tape import Primitive
+from sillar.core.tape import Primitive, place
 from sillar.errors import BackendError, DtypeError
 from sillar.testing.cases.kernels import SAVED
 from sillar.testing.cases.primitives import CASES, CONSTANT
@@ -18,7 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from sillar.backends.torch import TorchBackend  # noqa: E402
 
 NUMPY, TORCH = backend_of(np.zeros(1)), TorchBackend()
-ROWS = {name: case for name, case in (CASES | CONSTANT).items() if case[0] not in SAVED}
+ROWS = {
+    name: case
+    for name, case in (CASES | CONSTANT).items()
+    if case[0] not in (place, *SAVED)
+}
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sillar.core import normalization, ops
 from sillar.core.attention import attention, attention_slope
 from sillar.core.grad import grad
+from sillar.core.tape import place
 from sillar.core.tensor import Tensor
 from sillar.nn import sweep
 from sillar.testing.cases import kernels
@@ -176,6 +177,7 @@ TORCH = {
     attention_slope: attention_slope_,
 }
 WITHOUT = {
+    place: "moves an array to another back end",
     ops.max_pool_at: "a gradient's gradient, not public there",
     ops.max_unpool: "takes the image instead of indices",
     ops.sum_unpool: "a gradient, not public there",

@@ -24,6 +24,7 @@ from sillar.backends.numpy import (
     special,
     threads,
 )
+from sillar.errors import BackendError
 
 
 class NumpyBackend(Backend):
@@ -66,6 +67,11 @@ class NumpyBackend(Backend):
 
     def to_numpy(self, array: Array) -> Any:
         return np.asarray(array)
+
+    def from_numpy(self, array: Any, device: str | None = None) -> Array:
+        if device not in (None, "cpu"):
+            raise BackendError(f"numpy: expected the device 'cpu', got {device!r}")
+        return array
 
     def assign(self, array: Array, value: Array) -> Array:
         array[...] = value

@@ -6,6 +6,7 @@ import numpy as np
 
 from sillar.core import ops
 from sillar.core.ops.shape import ARRAY
+from sillar.core.tape import place
 from sillar.nn import sweep
 from sillar.testing.cases.draws import Draws
 from sillar.testing.cases.kernels import KERNELS, SWEEPS
@@ -83,6 +84,9 @@ OTHERS = {
     "broadcast_to-scalar": (ops.broadcast_to, [normal()], {"shape": (2, 1)}),
     "broadcast_to-empty": (ops.broadcast_to, [normal(1, 3)], {"shape": (0, 3)}),
     "astype": (ops.astype, [normal(2, 3)], {"dtype": "float64"}),
+    "place": (place, [normal(2, 3)], {"backend": "numpy"}),
+    "place-scalar": (place, [normal()], {"backend": "numpy"}),
+    "place-empty": (place, [normal(0, 3)], {"backend": "numpy"}),
     "concat": (ops.concat, [normal(2, 3), normal(1, 3), normal(0, 3)], {"axis": 0}),
     "concat-last": (ops.concat, [normal(2, 3), normal(2, 1)], {"axis": -1}),
     "pack": (ops.pack, [normal(2, 3), normal(), normal(0, 3)], {}),
