@@ -18,7 +18,7 @@ LAYERS = (
     ("core",),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
-    ("watch",),
+    ("watch", "evidence"),
     ("cli",),
     ("__main__",),
 )
@@ -178,6 +178,7 @@ def test_public_names_are_exactly_these():
 
 def public_names():
     """Return the public names of the package and of its public parts, sorted."""
+    import sillar.evidence
     import sillar.optim
     import sillar.testing
     import sillar.train
@@ -191,6 +192,7 @@ def public_names():
         "train.": sillar.train,
         "testing.": sillar.testing,
         "watch.": sillar.watch,
+        "evidence.": sillar.evidence,
     }
     for prefix, module in parts.items():
         assert all(hasattr(module, name) for name in module.__all__), prefix
