@@ -69,3 +69,10 @@ class BackendError(SillarError, TypeError):
 
 class DependencyError(SillarError, ImportError):
     """An optional library that is not installed."""
+
+
+def missing(library: str, extra: str, what: str) -> DependencyError:
+    """Return the error that says which extra brings the library that `what` needs."""
+    return DependencyError(
+        f"{what} needs the package {library}: pip install 'sillar[{extra}]'"
+    )

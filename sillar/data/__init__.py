@@ -7,9 +7,12 @@ taken, nothing is unpickled, and what is broken is named in one `DataError`.
 from sillar.data.dataset import Dataset
 from sillar.data.digits import digits, mnist
 from sillar.data.idx import read_idx
+from sillar.data.lines import open_csv
 from sillar.data.loader import DataLoader
+from sillar.data.mapped import open_npy
 from sillar.data.npy import read_npy
 from sillar.data.npz import read_npz
+from sillar.data.parquet import open_parquet
 from sillar.data.stored import StoredArray
 from sillar.data.table import read_csv
 from sillar.data.text import read_text, text_lines, text_windows
@@ -20,6 +23,9 @@ __all__ = [
     "StoredArray",
     "digits",
     "mnist",
+    "open_csv",
+    "open_npy",
+    "open_parquet",
     "read_csv",
     "read_idx",
     "read_npy",

@@ -25,13 +25,18 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
 
 def read_array(source: Source) -> np.ndarray:
     """Return the array of a stream in NPY format."""
-    dtype, fortran, shape = _parse(source, _header(source))
+    dtype, fortran, shape = open_array(source)
     if fortran:
         array = source.array(dtype, shape[::-1]).T
     else:
         array = source.array(dtype, shape)
     _check_values(source, array)
     return np.ascontiguousarray(array).reshape(shape)
+
+
+def open_array(source: Source) -> tuple[np.dtype, bool, tuple[int, ...]]:
+    """Return type, whether in Fortran order, and shape; the values come next."""
+    return _parse(source, _header(source))
 
 
 def _header(source: Source) -> str:

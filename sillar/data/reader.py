@@ -48,6 +48,8 @@ class Reader:
                 self.mark(number)
             try:
                 x[place] = self._example(epoch, number)
+            except MemoryError:
+                raise
             except Exception as fault:
                 raise DataError(
                     f"DataLoader: row {number} cannot be read: {type(fault).__name__}:"

@@ -28,7 +28,9 @@ _LINE_LIMIT = 1 << 24  # characters
 _NO_DELIMITER = set("\"'\r\n+-._\\")
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """The cells of a line, and its number."""
+
     line: int
     cells: list[str]
 
@@ -71,16 +73,16 @@ def read_csv(
     become `dtype`, words become the numbers of their sorted classes. `header` says
     whether line 1 holds names; None: it does if none of its cells is a number.
     """
-    _check_options(header, delimiter)
-    kind = _float_type(dtype)
+    check_options(header, delimiter)
+    kind = float_type(dtype)
     with open_source(path, "read_csv") as source, _text(source) as text:
         rows = _rows(source, text, delimiter)
         first = next(rows, None)
         if first is None:
             raise source.error("expected rows, got blank lines only; check the file")
-        named = _looks_like_names(first) if header is None else header
-        names = _names(source, first) if named else None
-        column = None if target is None else _column(source, target, names, first)
+        named = looks_like_names(first) if header is None else header
+        names = names_of(source, first) if named else None
+        column = None if target is None else column_of(source, target, names, first)
         body = _Body(source, names, column)
         body.read(rows if named else chain([first], rows))
         x = body.numbers(kind)
@@ -90,7 +92,8 @@ def read_csv(
     return Dataset(x, y, classes, Path(source.name).stem)
 
 
-def _check_options(header: bool | None, delimiter: str) -> None:
+def check_options(header: bool | None, delimiter: str) -> None:
+    """Raise unless both are what `read_csv` takes."""
     if header is not None and not isinstance(header, bool):
         raise ConfigError(
             f"read_csv: header must be True, False or None, got {header!r};"
@@ -108,7 +111,8 @@ def _check_options(header: bool | None, delimiter: str) -> None:
         )
 
 
-def _float_type(dtype: DTypeLike) -> np.dtype:
+def float_type(dtype: DTypeLike) -> np.dtype:
+    """Return the floating-point type in native byte order."""
     try:
         kind = np.dtype(dtype)
     except TypeError:
@@ -127,7 +131,7 @@ def _text(source: Source) -> io.TextIOWrapper:
     )
 
 
-def _rows(source: Source, text: TextIO, delimiter: str) -> Iterator[_Row]:
+def _rows(source: Source, text: TextIO, delimiter: str) -> Iterator[Row]:
     """Yield rows of equal length; blank lines may stand at the end only."""
     import csv
 
@@ -141,7 +145,7 @@ def _rows(source: Source, text: TextIO, delimiter: str) -> Iterator[_Row]:
     try:
         for cells in reader:
             if cells:
-                row = _Row(reader.line_num, [cell.strip() for cell in cells])
+                row = Row(reader.line_num, [cell.strip() for cell in cells])
                 first = first or row
                 _check_row(source, row, first, blank)
                 yield row
@@ -154,7 +158,7 @@ def _rows(source: Source, text: TextIO, delimiter: str) -> Iterator[_Row]:
         ) from None
 
 
-def _check_row(source: Source, row: _Row, first: _Row, blank: int) -> None:
+def _check_row(source: Source, row: Row, first: Row, blank: int) -> None:
     if blank:
         raise source.error(
             f"line {blank}: expected a row, got a blank line; delete it or fill it in"
@@ -185,11 +189,13 @@ def _lines(source: Source, text: TextIO) -> Iterator[str]:
         yield line
 
 
-def _looks_like_names(row: _Row) -> bool:
+def looks_like_names(row: Row) -> bool:
+    """Say whether no cell is a number."""
     return not any(_NUMBER.fullmatch(cell) for cell in row.cells)
 
 
-def _names(source: Source, row: _Row) -> list[str]:
+def names_of(source: Source, row: Row) -> list[str]:
+    """Return the column names, all of them different."""
     seen: dict[str, int] = {}
     for position, name in enumerate(row.cells):
         if not name:
@@ -206,8 +212,8 @@ def _names(source: Source, row: _Row) -> list[str]:
     return row.cells
 
 
-def _column(
-    source: Source, target: str | int, names: list[str] | None, first: _Row
+def column_of(
+    source: Source, target: str | int, names: list[str] | None, first: Row
 ) -> int:
     """Return the position of the target column."""
     width = len(first.cells)
@@ -256,7 +262,7 @@ class _Body:
         self.values, self.lines = array("d"), array("q")
         self.answers: list[str] = []
 
-    def read(self, rows: Iterator[_Row]) -> None:
+    def read(self, rows: Iterator[Row]) -> None:
         """Take in all rows; at least one."""
         for row in rows:
             cells = row.cells.copy()
@@ -287,7 +293,7 @@ class _Body:
 
     def labels(self, dtype: np.dtype) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """Return y and, if the answers are words, the classes they are numbers of."""
-        kinds = [_kind(answer) for answer in self.answers]
+        kinds = [kind_of(answer) for answer in self.answers]
         if "nothing" in kinds:
             raise self._answer_error(kinds.index("nothing"), "an answer")
         if "word" not in kinds:
@@ -350,7 +356,8 @@ class _Body:
         return f"line {line}, column {position + 1}{name}"
 
 
-def _kind(answer: str) -> str:
+def kind_of(answer: str) -> str:
+    """Say what an answer is: nothing, integer, number or word."""
     if not answer:
         return "nothing"
     if _INTEGER.fullmatch(answer):

@@ -1,0 +1,147 @@
+"""Parquet files whose rows stay on disk, read by row groups (pyarrow, extra `data`)."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sillar.data.answers import Answers
+from sillar.data.dataset import Dataset
+from sillar.data.stored import StoredArray
+from sillar.data.table import float_type
+from sillar.errors import ConfigError, DataError, missing
+
+_KEPT = 1 << 26  # bytes of row groups that stay in memory
+
+
+class StoredParquet(StoredArray):
+    """Number columns of a Parquet file; the row groups used last stay in memory."""
+
+    def __init__(self, path: str, target: str | None, dtype: str) -> None:
+        self.path, self.target, self.file = path, target, _opened(path)
+        self.columns = _columns(self.file, path, target)
+        meta = self.file.metadata
+        sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        self.ends = np.cumsum(sizes, dtype=np.int64)
+        self.shape, self.dtype = (meta.num_rows, len(self.columns)), np.dtype(dtype)
+        self._groups: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredParquet, (self.path, self.target, self.dtype.str)
+
+    def row(self, number: int) -> np.ndarray:
+        group = int(np.searchsorted(self.ends, number, side="right"))
+        rows = self._group(group)
+        return rows[number - int(self.ends[group])]  # counted from the group's end
+
+    def _group(self, number: int) -> np.ndarray:
+        """Return the rows of a group, finite; forget those unused for longest."""
+        if number in self._groups:
+            self._groups.move_to_end(number)
+            return self._groups[number]
+        start = int(self.ends[number - 1]) if number else 0
+        count = int(self.ends[number]) - start
+        room = _KEPT - count * self.shape[1] * self.dtype.itemsize
+        while self._groups and sum(g.nbytes for g in self._groups.values()) > room:
+            self._groups.popitem(last=False)
+        rows = np.empty((count, self.shape[1]), self.dtype)
+        read = self.read(number, self.columns)
+        for place, name in enumerate(self.columns):
+            with np.errstate(over="ignore"):  # a null becomes NaN
+                rows[:, place] = read.column(place).to_numpy()
+            self._check(rows[:, place], start, name)
+        self._groups[number] = rows
+        return rows
+
+    def read(self, group: int, columns: list[str]) -> Any:
+        """Return columns of a row group, as pyarrow reads them."""
+        return self.file.read_row_group(group, columns=columns, use_threads=False)
+
+    def _check(self, values: np.ndarray, start: int, name: str) -> None:
+        if not np.isfinite(values).all():
+            row = start + int(np.argmin(np.isfinite(values)))
+            raise DataError(
+                f"open_parquet: {self.path!r}: row {row}, column {name!r}: expected a"
+                f" finite number that fits {self.dtype}, got nothing or infinity; fill"
+                " it in, or leave the row out"
+            )
+
+
+def open_parquet(
+    path: str | os.PathLike[str], *, target: str | None = None, dtype: str = "float32"
+) -> StoredArray | Dataset:
+    """Return the numbers (rows, columns) of a Parquet file, or with `target` a Dataset.
+
+    x stays in the file. Memory: row groups of 64 MiB as numbers, or one if that is
+    larger, a group as pyarrow reads it, what the file says about itself,
+    and 8 bytes for each answer. Rows in random order are slow unless all groups fit
+    there, since a group is read where a row of it is asked for.
+    """
+    name, kind = os.path.abspath(path), float_type(dtype)
+    x = StoredParquet(name, target, kind.str)
+    if target is None:
+        return x
+    answers = Answers()
+    for group in range(len(x.ends)):
+        for place, value in enumerate(x.read(group, [target]).column(0).to_pylist()):
+            _add(answers, value, f"open_parquet: {name!r}: row group {group}, {place}")
+    try:
+        y, classes = answers.finish(kind)
+    except DataError as fault:
+        raise DataError(f"open_parquet: {name!r}: {fault}") from None
+    return Dataset(x, y, classes, Path(path).stem)
+
+
+def _add(answers: Answers, value: Any, place: str) -> None:
+    text = int(value) if isinstance(value, bool) else value
+    try:
+        answers.add("" if text is None else str(text))
+    except DataError as fault:
+        raise DataError(f"{place}: {fault}") from None
+
+
+def _opened(path: str) -> Any:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise missing("pyarrow", "data", "open_parquet") from None
+    try:
+        return parquet.ParquetFile(path, memory_map=False, buffer_size=1 << 20)
+    except (OSError, pyarrow.ArrowException) as fault:
+        raise DataError(
+            f"open_parquet: {path!r}: expected a Parquet file, got: {fault!s:.200};"
+            " check the path, or fetch the file again"
+        ) from None
+
+
+def _columns(file: Any, path: str, target: str | None) -> list[str]:
+    """Return the columns of numbers; all but the target must be such."""
+    import pyarrow
+
+    kinds = pyarrow.types
+    fields = {field.name: field.type for field in file.schema_arrow}
+    if target is not None and target not in fields:
+        raise ConfigError(
+            f"open_parquet: {path!r}: expected target to be one of the columns"
+            f" {', '.join(map(repr, fields))!s:.400}, got {target!r:.60}"
+        )
+    columns = [name for name in fields if name != target]
+    for name in columns:
+        kind = fields[name]
+        if not (
+            kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)
+        ):
+            raise DataError(
+                f"open_parquet: {path!r}: expected numbers in column {name!r}, got"
+                f" {kind}; encode words as numbers, or leave the column out"
+            )
+    if not columns:
+        raise DataError(
+            f"open_parquet: {path!r}: expected columns of numbers, got none"
+        )
+    return columns
