@@ -97,7 +97,10 @@ def test_core_is_ordered_inside(path):
             assert CORE_ORDER.index(words[2]) < CORE_ORDER.index(own), module
 
 
-LIBRARIES = ["jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"]
+LIBRARIES = [
+    *("jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"),
+    *("cv2", "pyarrow"),
+]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -105,7 +108,9 @@ def test_a_library_is_imported_in_its_own_place_only(library):
     places = {
         "typer": ("cli",),
         "rich": ("cli",),
+        "cv2": ("data/images.py",),
         "graphviz": ("watch/draw.py",),
+        "pyarrow": ("data/parquet.py",),
         "threadpoolctl": ("cli", "backends/numpy/threads.py"),
     }
     homes = places.get(library, (f"backends/{library}.py",))
