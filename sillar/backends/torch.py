@@ -18,7 +18,7 @@ from torch.nn import functional
 from sillar.backends.base import Array, Backend, Pair, Window
 from sillar.backends.indices import Index, forwards
 from sillar.backends.philox import fraction, philox
-from sillar.backends.replay import Recorded, Replay
+from sillar.backends.replay import Recorded
 from sillar.errors import BackendError, DtypeError
 
 _aten = torch.ops.aten
@@ -309,7 +309,7 @@ class TorchBackend(Backend):
 
     def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
         if self.device.type != "cuda":
-            return Replay(self, trace)
+            return super().compile(trace, reuse=reuse)
         record = partial(_recorded, torch.cuda.graph_pool_handle())
         return Recorded(self, trace, record, reuse=reuse)
 

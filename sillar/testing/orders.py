@@ -78,7 +78,7 @@ def fields(
         if check is not None:
             check(level)
         gradients = grad(level, dict(variables), create_graph=n < order)
-        found.append({name: np.asarray(g.data) for name, g in gradients.items()})
+        found.append({name: g.numpy() for name, g in gradients.items()})
         parts = [(g * _direction(g, n, name)).sum() for name, g in gradients.items()]
         level = stack(parts).sum()
     return found
