@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,6 +30,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a fie
     "bool | None": (lambda v: isinstance(v, bool), "true or false"),
     "int": (lambda v: type(v) is int and v >= 0, "an integer of at least 0"),
     "float | int": (lambda v: type(v) in (int, float), "a share or a number of rows"),
+    "Sequence[Any]": (lambda v: isinstance(v, list), "a list of tables"),
     "list[str] | None": (
         lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
         "a list of names",
@@ -42,6 +43,7 @@ class Source(ABC):
     """What every source takes: how much of the training part to hold back."""
 
     validation: float | int = 0
+    augment: Sequence[Any] = ()  # tables of changes of images, only for training
 
     notes: ClassVar[dict[str, Any]] = {}  # on the model: scale of pixels, kind of text
 

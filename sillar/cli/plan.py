@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sillar import nn, optim
+from sillar import data, nn, optim
 from sillar.backends import backends
 from sillar.cli.origin import Parts, Source
 from sillar.cli.recipe import leaves
@@ -54,6 +54,13 @@ TRANSFORMS = {
     )
 }
 PLAIN = {"str": str, "str | None": str, "int": int, "int | None": int}  # annotations
+AUGMENTATIONS = {
+    kind.__name__: kind
+    for kind in (
+        *(data.Brightness, data.Crop, data.Flip, data.Noise, data.Rotation),
+        data.Shift,
+    )
+}
 PENALTIES = {kind.__name__: kind for kind in (optim.L1, optim.L2)}
 
 
@@ -78,16 +85,17 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     loss, origin = make_loss(recipe), source(recipe)
     parts = origin.parts(training["seed"])
     model = build_model(recipe, parts.train.classes)
-    steps = len(batches(model, parts.train, training["batch_size"], training["seed"]))
-    transforms = [
-        make(f"training.transforms.{i}", table, TRANSFORMS)
-        for i, table in enumerate(training["transforms"])
-    ]
+    changes = make_each("data.augment", origin.augment, AUGMENTATIONS)
+    sizes = training["batch_size"], training["seed"]
+    loader = batches(model, parts.train, *sizes, augment=changes)
+    if changes:
+        loader.batch(0, 0)  # mistakes show here, too
+    transforms = make_each("training.transforms", training["transforms"], TRANSFORMS)
     penalty = training["penalty"] or None
     if penalty is not None:
         penalty = make("training.penalty", penalty, PENALTIES)
     held_back = math.prod(t.steps for t in transforms if isinstance(t, Accumulate))
-    updates = max(1, training["epochs"] * steps // held_back)
+    updates = max(1, training["epochs"] * len(loader) // held_back)
     optimizer = make_optimizer(recipe, updates)
     trial = build_model(recipe, parts.train.classes).init(Rng(0))
     optimizer.bind(trial.parameters(), transforms=transforms, penalty=penalty)
@@ -105,9 +113,15 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
         | {
             "validation": parts.validation,
             "transforms": transforms,
+            "augment": changes,
             "penalty": penalty,
         },
     )
+
+
+def make_each(owner: str, tables: Sequence[Any], kinds: dict[str, Any]) -> list[Any]:
+    """Return what each of the tables describes."""
+    return [make(f"{owner}.{i}", table, kinds) for i, table in enumerate(tables)]
 
 
 def make(owner: str, table: Any, kinds: dict[str, Any]) -> Any:

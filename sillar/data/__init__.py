@@ -7,6 +7,16 @@ taken, nothing is unpickled, and what is broken is named in one `DataError`.
 from sillar.data.dataset import Dataset
 from sillar.data.digits import digits, mnist
 from sillar.data.idx import read_idx
+from sillar.data.images import (
+    Augment,
+    Augmentation,
+    Brightness,
+    Crop,
+    Flip,
+    Noise,
+    Rotation,
+    Shift,
+)
 from sillar.data.lines import open_csv
 from sillar.data.loader import DataLoader
 from sillar.data.mapped import open_npy
@@ -18,8 +28,16 @@ from sillar.data.table import read_csv
 from sillar.data.text import read_text, text_lines, text_windows
 
 __all__ = [
+    "Augment",
+    "Augmentation",
+    "Brightness",
+    "Crop",
     "DataLoader",
     "Dataset",
+    "Flip",
+    "Noise",
+    "Rotation",
+    "Shift",
     "StoredArray",
     "digits",
     "mnist",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from sillar.core.rng import Rng
 from sillar.data.dataset import Dataset
+from sillar.data.images import Augment, Augmentation
 from sillar.data.reader import Reader
-from sillar.errors import ConfigError
+from sillar.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
     from sillar.data.workers import Pool
@@ -25,7 +26,8 @@ class DataLoader:
     Every iteration is one epoch, from 0 on; its order depends on (seed, epoch) only.
     With `workers`, that many processes read ahead into shared memory; the batches are
     the same to the bit. A worker that dies, or gives no sign of life for `timeout`
-    seconds, is a DataError that names its row. `close` ends the processes.
+    seconds, is a DataError that names its row. `close` ends the processes. `augment`
+    changes each image, drawn from (seed, epoch, row).
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class DataLoader:
         drop_last: bool = False,
         workers: int = 0,
         timeout: float | None = 4.0,
+        augment: Augment | Sequence[Augmentation] = (),
     ) -> None:
         if not isinstance(dataset, Dataset):
             raise ConfigError(
@@ -50,7 +53,8 @@ class DataLoader:
         self.workers = _integer(workers, "workers", least=0)
         self.timeout = _seconds(timeout)
         self._rng = Rng(seed)
-        self._reader = Reader(dataset.x, dataset.y)
+        self.augment = _augment(dataset, augment, seed)
+        self._reader = Reader(dataset.x, dataset.y, self.augment)
         self._next_epoch = 0
         self._idle: Pool | None = None  # workers that wait for the next epoch
         if drop_last and 0 < len(dataset) < self.batch_size:
@@ -141,6 +145,21 @@ def _integer(value: int, role: str, *, least: int) -> int:
             " give a larger whole number"
         )
     return int(value)
+
+
+def _augment(
+    dataset: Dataset, augment: Augment | Sequence[Augmentation], seed: int
+) -> Augment | None:
+    if not isinstance(augment, Augment):
+        if not augment:
+            return None
+        augment = Augment(augment, seed=seed)
+    if dataset.x.ndim != 4 or dataset.x.dtype.kind not in "iuf":
+        raise ShapeError(
+            "DataLoader: augment takes images, x (n, height, width, channels) of real"
+            f" numbers, got {dataset.x.dtype} {dataset.x.shape}; reshape x"
+        )
+    return augment
 
 
 def _seconds(value: float | None) -> float | None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from sillar.data.images import Augment
 from sillar.data.stored import StoredArray
 from sillar.errors import DataError, ShapeError
-
-Augment = Callable[[np.ndarray, int, int], np.ndarray]  # (example, epoch, row)
 
 
 class Reader:

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sillar.data.reader import Augment, Reader
+from sillar.data.images import Augment
+from sillar.data.reader import Reader
 from sillar.data.shared import Shared, Specs, specs_of
 from sillar.data.stored import Chosen, StoredArray
 from sillar.errors import DataError
@@ -266,6 +267,8 @@ def work(connection: Connection, number: int, task: Task) -> None:
         marks[number] = row
         signs[number] += 1
 
+    if task.augment is not None:
+        task.augment.alone()
     x = data.arrays.get("x", task.stored)
     if "rows" in data.arrays:
         x = Chosen(task.stored, data.arrays["rows"])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sillar.core.rng import Rng
-from sillar.data import DataLoader, Dataset
+from sillar.data import Augmentation, DataLoader, Dataset
 from sillar.errors import ConfigError
 from sillar.nn import Layer, Loss
 from sillar.optim import Optimizer, Penalty, Transform
@@ -42,6 +42,7 @@ from sillar.train.prepare import (
     check_kinds,
     check_targets,
     fill,
+    identity,
     listed,
     parts,
 )
@@ -66,6 +67,7 @@ def fit(
     resume: bool = False,
     compiled: bool | None = None,
     workers: int = 0,
+    augment: Iterable[Augmentation] = (),
 ) -> Run:
     """Train the model and return the record of the run.
 
@@ -85,21 +87,17 @@ def fit(
     a layer's attribute within an epoch, pass `compiled=False`.
 
     With `workers`, that many processes read the batches ahead; see `DataLoader`.
+    `augment` changes the images that are trained on, as in [Flip(), Shift(2)].
     """
     check_kinds(model, loss, optimizer)
     part, held = parts(train, validation, seed)
     check_targets(loss, part)
-    loader = batches(model, part, batch_size, seed, workers=workers)
+    loader = batches(model, part, batch_size, seed, workers=workers, augment=augment)
     epochs = integer("fit: epochs", epochs, low=0)
     run = Run(model, loss, optimizer, epochs, len(loader), int(seed))
     run.transforms = listed("transforms", transforms)
     run.callbacks = tuple(checked("fit", c) for c in listed("callbacks", callbacks))
-    run.identity = {
-        "seed": run.seed,
-        "batch_size": loader.batch_size,
-        "data": part.digest(),
-        "validation": held.digest() if held else None,
-    }
+    run.identity = identity(loader, held)
     fill(model, Rng(seed).split("weights"))
     optimizer.bind(model.parameters(), transforms=run.transforms, penalty=penalty)
     run.gradients = Step(model, loss, optimizer.params, compiled=compiled)

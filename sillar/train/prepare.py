@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 from sillar.core.rng import Rng
-from sillar.data import DataLoader, Dataset
+from sillar.data import Augmentation, DataLoader, Dataset
 from sillar.errors import ConfigError, DataError
 from sillar.nn import BinaryCrossEntropy, Layer, Loss
 from sillar.optim import Optimizer
@@ -68,13 +68,35 @@ def check_targets(loss: Loss, part: Dataset) -> None:
 
 
 def batches(
-    model: Layer, part: Dataset, batch_size: int, seed: int, *, workers: int = 0
+    model: Layer,
+    part: Dataset,
+    batch_size: int,
+    seed: int,
+    *,
+    workers: int = 0,
+    augment: Iterable[Augmentation] = (),
 ) -> DataLoader:
     """Return the batches; no last one of one example where that cannot be trained."""
-    loader = DataLoader(part, batch_size, shuffle=True, seed=seed, workers=workers)
+    changes = listed("augment", augment)
+    loader = DataLoader(
+        part, batch_size, shuffle=True, seed=seed, workers=workers, augment=changes
+    )
     alone = len(part) > loader.batch_size and len(part) % loader.batch_size == 1
     loader.drop_last = alone and any(layer.mixes_batch for layer in layers_of(model))
     return loader
+
+
+def identity(loader: DataLoader, held: Dataset | None) -> dict[str, Any]:
+    """Return what a run that goes on must share with the one that was begun."""
+    found = {
+        "seed": loader.seed,
+        "batch_size": loader.batch_size,
+        "data": loader.dataset.digest(),
+        "validation": held.digest() if held else None,
+    }
+    if loader.augment is not None:
+        found["augment"] = repr(loader.augment)
+    return found
 
 
 def fill(model: Layer, rng: Rng) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from command_line import as_json, sillar
 
 
@@ -26,3 +27,32 @@ def test_a_run_goes_on_with_another_number_of_workers(two_moons, tmp_path):
 def test_workers_are_a_number(two_moons, in_process):
     message = in_process("train", two_moons / "csv.toml", "--workers", -1, code=2)
     assert "workers must be an integer >= 0, got -1" in message
+
+
+AUGMENT = 'data.augment=[{type="Rotation", degrees=10.0}, {type="Shift", pixels=1}]'
+
+
+def test_a_recipe_augments_and_workers_change_no_bit(tmp_path):
+    found = []
+    for workers in (0, 2):
+        run = tmp_path / str(workers)
+        options = ("--epochs", 1, "--set", "data.test=0.8", "--set", AUGMENT)
+        sillar("train", "digits", *options, "--workers", workers, "--out", run)
+        found.append((run / "model.safetensors").read_bytes())
+    assert found[0] == found[1]
+    record = json.loads((run / "run.json").read_text())
+    assert record["recipe"]["data"]["augment"][1] == {"type": "Shift", "pixels": 1}
+
+
+MISTAKES = {
+    'data.augment=[{type="Blur"}]': "data.augment.0: unknown type 'Blur'; known are",
+    'data.augment="Flip"': "augment must be a list of tables, got 'Flip'",
+    'data.augment=[{type="Flip", p=3.0}]': "data.augment.0: Flip: p must be a number",
+    'data.augment=[{type="Crop", padding=9}]': "padding must be below the 8 by 8",
+}
+
+
+@pytest.mark.parametrize("change", MISTAKES)
+def test_mistakes_in_augment_show_before_a_run_begins(change, in_process):
+    message = in_process("train", "digits", "--set", change, code=2)
+    assert MISTAKES[change] in message

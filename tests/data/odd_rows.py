@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from sillar.data import StoredArray
+from sillar.data import Augmentation, StoredArray
 
 
 class Odd(StoredArray):
@@ -55,3 +55,10 @@ class Slow(Odd):
     def row(self, number):
         time.sleep(0.1)
         return super().row(number)
+
+
+class Threads(Augmentation):
+    """Writes the number of OpenCV's threads into the image."""
+
+    def apply(self, image, draw, cv2):
+        return np.full_like(image, cv2.getNumThreads())
