@@ -100,12 +100,15 @@ def test_core_is_ordered_inside(path):
 LIBRARIES = [
     *("jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"),
     *("cv2", "pyarrow"),
+    *("jinja2", "matplotlib"),
 ]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_imported_in_its_own_place_only(library):
     places = {
+        "jinja2": ("evidence/page.py",),
+        "matplotlib": ("evidence/figures.py",),
         "typer": ("cli",),
         "rich": ("cli",),
         "cv2": ("data/images.py",),

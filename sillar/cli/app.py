@@ -216,6 +216,40 @@ def inspect(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page; RUN/report.html by default."),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Choose the threshold that catches this."),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Or whose alarms are right this often."),
+    ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MISS:ALARM",
+            help="Or the cheapest, given what a miss and a false alarm cost; 10:1.",
+        ),
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a page on how good a run's model is, and how that is known."""
+    from sillar.cli.report import parse_promise
+    from sillar.cli.report import report as write
+
+    result = write(run, data, out, parse_promise(recall, precision, cost))
+    _output(result, lambda found: [f"report  {found['file']}"], as_json)
+
+
+@app.command()
 def draw(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
     out: Annotated[

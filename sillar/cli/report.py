@@ -1,0 +1,395 @@
+"""`sillar report`: a page on how good a run's model is, and how that is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sillar import train
+from sillar.cli.plan import make_loss
+from sillar.cli.recipe import changed
+from sillar.cli.record import model_of, read_record
+from sillar.cli.sources import source
+from sillar.data import Dataset
+from sillar.data.source import open_source
+from sillar.errors import ConfigError, DataError, SillarError
+from sillar.evidence import (
+    Interval,
+    baselines,
+    brier_score,
+    calibration_curve,
+    check_splits,
+    choose_threshold,
+    figures,
+)
+from sillar.evidence.baselines import headline
+from sillar.evidence.findings import Tested, intervals, tested, worst
+from sillar.evidence.page import Page, Section
+from sillar.train.evaluate import class_count, counted, gives_logits, scores_of
+
+FILE = "report.html"
+WIDEST = 4096  # columns of inputs that baselines and copies are looked for in
+MOST = 200_000  # rows
+SHOWN = 8  # values of an example
+NAMES = {
+    "accuracy": "accuracy",
+    "precision": "precision (macro)",
+    "recall": "recall (macro)",
+    "f1": "F1 (macro)",
+    "roc_auc": "area under ROC",
+    "pr_auc": "average precision",
+}
+
+
+class Material(NamedTuple):
+    """What a run left, and what its model says of its data."""
+
+    directory: Path
+    record: dict[str, Any]
+    history: list[dict[str, Any]]
+    parts: Any
+    model: Any
+    metrics: dict[str, Any]
+    notes: dict[str, Any]
+
+
+def report(
+    directory: Path,
+    folder: Path | None,
+    out: Path | None,
+    promise: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the report of a finished run; return where it is and its metrics.
+
+    `promise` is what a threshold shall keep, as `choose_threshold` takes it.
+    """
+    material = _material(directory, folder)
+    record, path = material.record, directory / FILE if out is None else out
+    page = Page(record["name"], f"trained {record.get('ended') or 'not to its end'}")
+    _data(page.section("Data and splits"), material)
+    _training(page.section("Training"), material)
+    test = material.parts.test
+    part = _tested(material, test)
+    if part is None:
+        _values(page, material)
+    else:
+        _classes(page, material, part, promise)
+    _environment(page.section("Environment"), record)
+    _again(page.section("How to reproduce"), material)
+    page.save(path)
+    return {"run": str(directory), "file": str(path), "metrics": material.metrics}
+
+
+def _material(directory: Path, folder: Path | None) -> Material:
+    model = train.load(model_of(directory))
+    record = read_record(directory)
+    recipe = record["recipe"]
+    if folder is not None:
+        recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
+    origin = source(recipe)
+    parts = origin.parts(recipe["training"]["seed"])
+    metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
+    history = _history(directory / "metrics.jsonl")
+    return Material(directory, record, history, parts, model, metrics, origin.notes)
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with open_source(path, "report") as stream:
+        text = stream.read(2**26).decode("utf-8", "replace")
+    try:
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"report: {str(path)!r} is not JSON: {error!s:.80}") from None
+    return [row for row in rows if isinstance(row, dict) and "epoch" in row]
+
+
+def _tested(material: Material, part: Dataset) -> Tested | None:
+    """Return labels and probabilities; None where the targets are values or text."""
+    outputs = train.predict(material.model, part.x)
+    scores = scores_of(outputs, part.y, class_count(part))
+    if scores is None or "text" in material.notes:
+        return None
+    labels, scores = counted(part.y.reshape(-1), scores, part.ignored)
+    return tested(labels, scores, gives_logits(material.model))
+
+
+def _names(material: Material, part: Tested) -> list[str]:
+    classes = material.parts.train.classes
+    n = part.probabilities.shape[1]
+    return (
+        list(classes) if classes and len(classes) == n else [str(c) for c in range(n)]
+    )
+
+
+def _data(section: Section, material: Material) -> None:
+    digests = material.record.get("data") or {}
+    parts = {k: p for k, p in material.parts._asdict().items() if p is not None}
+    section.table(
+        [
+            {
+                "part": name,
+                "rows": len(part),
+                "inputs": str(tuple(part.x.shape[1:])),
+                "sha256": part.digest()[:16],
+                "as trained on": _same(part.digest(), digests.get(name)),
+            }
+            for name, part in parts.items()
+        ]
+    )
+    train_part = parts["train"]
+    if class_count(train_part) and "text" not in material.notes:
+        counts = {k: _shares(p, class_count(train_part)) for k, p in parts.items()}
+        classes = train_part.classes or range(class_count(train_part))
+        section.table(
+            [
+                {"class": str(c), **{k: int(n[i]) for k, n in counts.items()}}
+                for i, c in enumerate(classes)
+            ],
+            "Rows of each class",
+        )
+    if _is_small(train_part):
+        try:
+            check_splits({k: np.asarray(p.x) for k, p in parts.items()})
+            section.text("No row of one part is in another.")
+        except SillarError as error:
+            section.text(str(error), warn=True)
+
+
+def _shares(part: Dataset, classes: int) -> Any:
+    return np.bincount(part.answers().reshape(-1).astype(int), minlength=classes)
+
+
+def _same(digest: str, known: Any) -> str:
+    return (
+        "unknown" if known is None else "yes" if digest == known else "no, other data"
+    )
+
+
+def _is_small(part: Dataset) -> bool:
+    width = math.prod(part.x.shape[1:])
+    return 0 < width <= WIDEST and len(part) <= MOST and part.y.ndim == 1
+
+
+def _training(section: Section, material: Material) -> None:
+    record, history = material.record, material.history
+    section.text(
+        f"{len(history)} epochs; ended because {record.get('reason') or 'unknown'}."
+    )
+    drawn = [
+        (figures.learning(history, metric), f"{metric} by epoch")
+        for metric in ("loss", "accuracy")
+        if any(row.get(metric) is not None for row in history)
+    ]
+    if drawn:
+        section.pictures(*drawn)
+
+
+def _classes(
+    page: Page, material: Material, part: Tested, promise: Mapping[str, Any]
+) -> None:
+    """Add all that is said of a classifier."""
+    names = _names(material, part)
+    found = intervals(part)
+    rarest = np.bincount(part.target, minlength=len(names)).min()
+    first = headline(float(rarest) / len(part.target))
+    order = [first, *(name for name in found if name != first)]
+    page.headline = [
+        {
+            "name": NAMES[name],
+            "value": f"{found[name].value:.3f}",
+            "note": f"{found[name].low:.3f} to {found[name].high:.3f}",
+        }
+        for name in order[:3]
+        if name in found
+    ]
+    _metrics(page.section("Metrics"), material, part, found)
+    _baselines(page.section("Baselines"), material, found["accuracy"].value)
+    if len(names) == 2:
+        _threshold(page.section("Threshold"), material, part, promise)
+    _mistakes(page.section("Worst mistakes"), material, part, names)
+
+
+def _metrics(
+    section: Section, material: Material, part: Tested, found: Mapping[str, Interval]
+) -> None:
+    names = _names(material, part)
+    section.table(
+        [
+            {"metric": NAMES[k], "value": i.value, "from": i.low, "to": i.high}
+            for k, i in found.items()
+        ],
+        "On the test part, with 95 % bootstrap intervals",
+    )
+    if np.bincount(part.target, minlength=len(names)).min() < 0.05 * len(part.target):
+        section.text(
+            "The rarest class has less than 5 % of the rows, so accuracy says little.",
+            warn=True,
+        )
+    section.table(material.metrics["per_class"], "By class")
+    matrix = material.metrics["confusion_matrix"]
+    section.pictures(
+        (
+            figures.confusion(matrix, names),
+            "Rows are the truth, columns the prediction; shades are shares of a row.",
+        ),
+        (figures.roc(part, names), "Class 1, or each class against the rest."),
+        (figures.precision_recall(part, names), "The same for precision and recall."),
+        (figures.calibration(part), _calibrated(part)),
+    )
+
+
+def _calibrated(part: Tested) -> str:
+    truth, p = figures.certainty(part)
+    error = calibration_curve(truth, p).error
+    return (
+        f"On the dots a probability means what it says. Expected error {error:.3f},"
+        f" Brier score {brier_score(truth, p):.3f}; bars are 95 %."
+    )
+
+
+def _baselines(section: Section, material: Material, accuracy: float) -> None:
+    if not _is_small(material.parts.train):
+        section.text("Not fitted: the inputs are too many, or are sequences.")
+        return
+    test = material.parts.test
+    rows = [
+        {
+            "model": baseline.name,
+            **baseline.metrics(test.y),
+            "what it does": baseline.note,
+        }
+        for baseline in baselines(material.parts.train, test)
+    ]
+    own = {k: material.metrics.get(k) for k in rows[0] if k in material.metrics}
+    rows.insert(0, {k: own.get(k, "") for k in rows[0]} | {"model": "this model"})
+    section.table(rows, "Fitted on the training part, tested on the test part")
+    best = max(row["accuracy"] for row in rows[1:])
+    if best >= accuracy:
+        section.text("A baseline is as good as the model.", warn=True)
+
+
+def _threshold(
+    section: Section, material: Material, part: Tested, promise: Mapping[str, Any]
+) -> None:
+    held = material.parts.validation
+    if held is None:
+        section.text(
+            "Alarms are raised above a probability of 0.5: there is no validation part"
+            " to choose another threshold on. Set data.validation in the recipe.",
+            warn=True,
+        )
+        return
+    known = _tested(material, held)
+    assert known is not None
+    chosen = choose_threshold(known.target, known.probabilities[:, 1], **promise)
+    section.text(
+        f"Alarms are raised at a probability of {chosen.value:.4f} and above, chosen on"
+        f" the {len(held)} rows of the validation part: {chosen.reason}."
+    )
+    rows = []
+    for name, rows_of in (("validation", known), ("test", part)):
+        alarms = chosen(rows_of.probabilities[:, 1])
+        true = rows_of.target
+        hits, false = int((alarms & true).sum()), int((alarms & (1 - true)).sum())
+        rows.append(
+            {
+                "part": name,
+                "recall": hits / max(1, int(true.sum())),
+                "precision": hits / max(1, hits + false),
+                "false-alarm rate": false / max(1, int((1 - true).sum())),
+                "missed": int(true.sum()) - hits,
+                "false alarms": false,
+            }
+        )
+    section.table(rows)
+
+
+def _mistakes(
+    section: Section, material: Material, part: Tested, names: list[str]
+) -> None:
+    found = worst(part, names)
+    if not found:
+        section.text("None: every test row is put into its class.")
+    x = material.parts.test.x
+    image = x.ndim == 4 and x.shape[3] in (1, 3)
+    rows = []
+    for mistake in found:
+        inputs = np.asarray(x[mistake["row"]])
+        shown: Any = ", ".join(f"{v:.4g}" for v in inputs.reshape(-1)[:SHOWN])
+        if image:
+            alt = f"row {mistake['row']}"
+            shown = {"image": figures.thumbnail(inputs), "alt": alt}
+        rows.append(
+            {
+                "row": mistake["row"],
+                "input": shown,
+                "truth": mistake["truth"],
+                "predicted": mistake["guess"],
+                "belief in the truth": mistake["belief"],
+                "belief in the prediction": mistake["certainty"],
+            }
+        )
+    section.table(rows, "The test rows whose truth the model believes least")
+
+
+def _values(page: Page, material: Material) -> None:
+    """Add what is said of a model of values or of text."""
+    numbers = {k: v for k, v in material.metrics.items() if isinstance(v, float)}
+    page.headline = [
+        {"name": name, "value": f"{value:.4g}", "note": "on the test part"}
+        for name, value in [*numbers.items()][:3]
+    ]
+    section = page.section("Metrics")
+    section.table([{"metric": k, "value": v} for k, v in numbers.items()])
+    if "text" not in material.notes:
+        test = material.parts.test
+        predicted = train.predict(material.model, test.x)
+        if predicted.size == test.y.size:
+            section.pictures((figures.values(test.y, predicted), "On the test part."))
+
+
+def _environment(section: Section, record: Mapping[str, Any]) -> None:
+    rows = {**record.get("versions", {})}
+    rows |= {k: record.get(k) for k in ("platform", "processor", "started", "ended")}
+    for blas in record.get("blas") or []:
+        rows["BLAS"] = " ".join(map(str, blas.values()))
+    section.table([{"what": k, "value": str(v)} for k, v in rows.items()])
+
+
+def _again(section: Section, material: Material) -> None:
+    recipe = json.dumps(material.record["recipe"], indent=2)
+    section.text(
+        "The recipe below and its seed decide all that is drawn: on the same kind of"
+        " machine, with these versions and as many threads, the data whose sha256"
+        " stands above give the same model, to the bit. Train it again, and compare."
+    )
+    training = material.record["recipe"]["training"]
+    options = f"--epochs {training['epochs']} --seed {training['seed']} --out again"
+    section.code(
+        f"sillar train {material.record['name']} {options}\n"
+        "cmp again/model.safetensors model.safetensors"
+    )
+    section.code(recipe)
+
+
+def parse_promise(
+    recall: float | None, precision: float | None, cost: str | None
+) -> dict[str, Any]:
+    """Return what a threshold shall keep; a miss costs ten false alarms by default."""
+    given: dict[str, Any] = {"recall": recall, "precision": precision}
+    given = {name: value for name, value in given.items() if value is not None}
+    if cost is not None:
+        try:
+            given["cost"] = tuple(float(part) for part in cost.split(":"))
+        except ValueError:
+            raise ConfigError(
+                f"--cost: expected MISS:ALARM, as in 10:1, got {cost!r:.40}"
+            ) from None
+    return given or {"cost": (10.0, 1.0)}

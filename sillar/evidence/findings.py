@@ -1,0 +1,91 @@
+"""What a test says of a classifier, as plain numbers for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sillar.errors import ShapeError
+from sillar.evidence.bootstrap import Interval, bootstrap
+from sillar.train import metrics as m
+
+WORST = 12  # mistakes that are shown
+RESAMPLES = 300
+
+
+class Tested(NamedTuple):
+    """Labels (n,) and probabilities (n, classes) of one part of the data."""
+
+    target: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def guesses(self) -> NDArray[np.int64]:
+        """Return the likeliest class of each example."""
+        return np.argmax(self.probabilities, axis=1)
+
+
+def tested(target: ArrayLike, scores: ArrayLike, logits: bool | None) -> Tested:
+    """Return labels and probabilities from a model's scores (n, c) or (n, 1)."""
+    true, s = np.asarray(target).reshape(-1), np.asarray(scores, np.float64)
+    if s.ndim != 2 or len(s) != len(true):
+        raise ShapeError(
+            f"tested: expected scores (n, classes) for {len(true)} labels, got"
+            f" {s.shape}"
+        )
+    if s.shape[1] == 1:
+        if logits or (logits is None and ((s < 0) | (s > 1)).any()):
+            s = np.concatenate([np.zeros_like(s), s], axis=1)
+            logits = True
+        else:
+            s, logits = np.concatenate([1 - s, s], axis=1), False
+    if logits is None:
+        logits = bool((s < 0).any() or np.abs(s.sum(axis=1) - 1).max() > 1e-2)
+    if logits:
+        s = np.exp(s - s.max(axis=1, keepdims=True))
+    return Tested(true.astype(np.int64), s / s.sum(axis=1, keepdims=True))
+
+
+def intervals(part: Tested, *, seed: int = 0) -> dict[str, Interval]:
+    """Return accuracy, macro scores and areas with 95 % intervals, by class drawn."""
+    guess = part.guesses
+    n = part.probabilities.shape[1]
+    found = {}
+    for name in ("accuracy", "precision", "recall", "f1"):
+        metric = getattr(m, name)
+        found[name] = bootstrap(
+            metric, part.target, guess, resamples=RESAMPLES, stratify=True, seed=seed
+        )
+    if len(np.unique(part.target)) == n:
+        for name in ("roc_auc", "pr_auc"):
+            metric = getattr(m, name)
+            found[name] = bootstrap(
+                metric,
+                part.target,
+                part.probabilities,
+                resamples=RESAMPLES,
+                stratify=True,
+                seed=seed,
+            )
+    return found
+
+
+def worst(part: Tested, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the mistakes with the least belief in the truth, worst first."""
+    belief = part.probabilities[np.arange(len(part.target)), part.target]
+    guess = part.guesses
+    wrong = np.flatnonzero(guess != part.target)
+    wrong = wrong[np.argsort(belief[wrong], kind="stable")][:WORST]
+    return [
+        {
+            "row": int(row),
+            "truth": classes[part.target[row]],
+            "guess": classes[guess[row]],
+            "belief": float(belief[row]),
+            "certainty": float(part.probabilities[row, guess[row]]),
+        }
+        for row in wrong
+    ]
