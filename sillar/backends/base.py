@@ -81,6 +81,10 @@ class Backend(ABC):
         """Return the names of the devices that arrays can be placed on."""
         return ["cpu"]
 
+    def address(self, array: Array) -> int:
+        """Return where the first element of an array lies in memory."""
+        return int(array.__array_interface__["data"][0])
+
     @property
     def on_host(self) -> bool:
         """Say whether reading an array waits for no device."""

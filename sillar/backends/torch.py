@@ -119,7 +119,7 @@ def _extreme(function: Callable[..., Array]) -> Callable[..., Array]:
 
 _BINARY = "add subtract multiply pow matmul minimum greater greater_equal less"
 _UNARY = "exp expm1 log log1p sqrt sin cos tanh"
-# The Array API's functions, where PyTorch has another name or does something else.
+# The Array API's functions, where PyTorch's have another name or do something else.
 _NAMESPACE: dict[str, Any] = {
     **_TYPES,
     **{name: _binary(getattr(torch, name)) for name in _BINARY.split()},
@@ -193,6 +193,9 @@ class TorchBackend(Backend):
     def assign(self, array: Array, value: Array) -> Array:
         return array.copy_(torch.as_tensor(value))
 
+    def address(self, array: Array) -> int:
+        return int(array.data_ptr())
+
     def asarray(self, value: Any, dtype: Any = None) -> Array:
         array = self.from_numpy(value)
         return array if dtype is None else array.to(_type(dtype))
@@ -207,12 +210,12 @@ class TorchBackend(Backend):
         return torch.arange(*limits, dtype=_type(dtype), device=self.device)
 
     def random_uniform(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        if self.device.type == "cpu":
+        if self.on_host:
             return _host_draws("random", key, shape, dtype)
         return self._fractions(key, shape)[0].to(_type(dtype))
 
     def random_normal(self, key: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        if self.device.type == "cpu":
+        if self.on_host:
             return _host_draws("standard_normal", key, shape, dtype)
         radius, angle = self._fractions(key, shape)  # Box and Muller (1958)
         normal = torch.sqrt(-2 * torch.log1p(-radius)) * torch.cos(2 * math.pi * angle)
@@ -220,12 +223,9 @@ class TorchBackend(Backend):
 
     def _fractions(self, key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
         """Return two arrays of float64 from [0, 1), without waiting for the device."""
-        low, high = self._words(key)
+        low, high = torch.as_tensor(key).to(self.device).view(torch.int64)
         a, b, c, d = philox(low, high, self.arange(math.prod(shape)).reshape(shape))
         return fraction(a, b).to(torch.float64), fraction(c, d).to(torch.float64)
-
-    def _words(self, key: Array) -> Array:
-        return torch.as_tensor(key).to(self.device).view(torch.int64)
 
     def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
         flat = [n for pair in reversed(widths) for n in pair]
@@ -246,9 +246,8 @@ class TorchBackend(Backend):
             return out.index_add_(0, rows, values.reshape(-1, *shape[1:]))
         places = torch.arange(out.numel(), device=values.device).reshape(shape)
         places = self.getitem(places, index)
-        values = values.broadcast_to(places.shape)
-        out.view(-1).index_add_(0, places.reshape(-1), values.reshape(-1))
-        return out
+        values = values.broadcast_to(places.shape).reshape(-1)
+        return out.view(-1).index_add_(0, places.reshape(-1), values).view(shape)
 
     def conv(self, x: Array, w: Array, window: Window, groups: int) -> Array:
         x, w = _alike(x, w)
@@ -386,13 +385,14 @@ def _largest(x: Array, window: Window) -> Array:
 
 def _indices(index: Index, device: Any) -> Index:
     """Return an index whose arrays are PyTorch's: of int64, or masks."""
-    found = []
-    for part in index:
-        if isinstance(part, np.ndarray | np.generic | torch.Tensor):
-            part = torch.as_tensor(part, device=device)
-            part = part if part.dtype is torch.bool else part.to(torch.int64)
-        found.append(part)
-    return tuple(found)
+
+    def one(part: Any) -> Any:
+        if not hasattr(part, "dtype"):
+            return part
+        array = torch.as_tensor(part, device=device)
+        return array if array.dtype is torch.bool else array.to(torch.int64)
+
+    return tuple(map(one, index))
 
 
 BACKEND = TorchBackend()

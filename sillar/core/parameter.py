@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sillar.backends import Array, backend_of
+from sillar.backends import Array, Backend, backend_of, load
 from sillar.core.dtypes import as_number
 from sillar.core.ops.shape import astype, pack
 from sillar.core.rng import Rng
 from sillar.core.tape import effect, lift
-from sillar.core.tensor import Tensor
+from sillar.core.tensor import Tensor, wrap
 from sillar.errors import ConfigError, ShapeError
 
 Initializer = Callable[[Rng, tuple[int, ...], Any], Array]  # (rng, shape, dtype)
@@ -123,7 +123,8 @@ class Parameters(Mapping[str, Parameter]):
             self._vector = self._common_vector()
         if self._vector is None:
             arrays = {path: valued(p.data) for path, p in self.items()}
-            dtype = np.result_type(*arrays.values()) if arrays else np.float32
+            types = [p.dtype for p in self.values()]
+            dtype = np.result_type(*types) if types else np.float32
             self.lay_out(dtype, lambda path, p: arrays[path])
         self._views = tuple((p, p.data) for p in self.values())
         return self._vector
@@ -149,30 +150,41 @@ class Parameters(Mapping[str, Parameter]):
                     f" {tuple(g.shape)}"
                 )
         if not gradients:
-            return np.empty(0, self.vector.dtype)
-        dtype = self.vector.dtype
+            return self.vector[:0]
+        dtype = wrap(self.vector).dtype
         tensors = (lift(g) for g in gradients)
         same = (t if t.dtype == dtype else astype(t, dtype=dtype) for t in tensors)
         return pack(*same).data
 
-    def lay_out(self, dtype: Any, value: Callable[[str, Parameter], Array]) -> Array:
-        """Make the vector, fill it with value(path, parameter), and set the views."""
+    def lay_out(
+        self,
+        dtype: Any,
+        value: Callable[[str, Parameter], Array],
+        *,
+        backend: Backend | None = None,
+    ) -> Array:
+        """Make the vector, fill it with value(path, parameter), and set the views.
+
+        It lies where the first parameter lay, unless a back end is given.
+        """
+        first = next((p.data for p in self.values() if p.data is not None), None)
+        home = backend or (load("numpy") if first is None else backend_of(first))
         values = {path: value(path, p) for path, p in self.items()}
-        self._vector = vector = np.empty(self.size, dtype)
+        self._vector = vector = home.from_numpy(np.empty(self.size, dtype))
         for path, place in self.slices.items():
             p = self._named[path]
             p.data = vector[place].reshape(p.shape)
-            p.data[...] = values[path]
+            home.assign(p.data, values[path])
         return vector
 
     def _is_view_of(self, vector: Array | None) -> bool:
         """Say whether every parameter is a view at its place in `vector`."""
-        if vector is None or vector.size != self.size:
+        if vector is None or prod(vector.shape) != self.size:
             return False
         start = address(vector)
         for p, place in zip(self.values(), self.slices.values(), strict=True):
             expected = start + place.start * vector.itemsize
-            if p.size and (address(p.data) != expected or p.dtype != vector.dtype):
+            if p.size and (address(p.data) != expected or p.data.dtype != vector.dtype):
                 return False
         return True
 
@@ -189,8 +201,7 @@ class Parameters(Mapping[str, Parameter]):
 
 def address(array: Array) -> int:
     """Return where the first element of a parameter's array lies in memory."""
-    place: int = valued(array).__array_interface__["data"][0]
-    return place
+    return backend_of(array).address(array)
 
 
 def valued(array: Array) -> Array:

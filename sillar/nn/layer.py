@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
+
+from sillar.backends import backend_of, load
 from sillar.core.describe import label
 from sillar.core.extend import with_gradient
 from sillar.core.parameter import Buffer, Parameter, Parameters
@@ -103,7 +106,9 @@ class Layer(ABC):
 
         self.parameters().lay_out(dtype, value)
         for path, buffer in self.buffers().items():
-            buffer.data = value(path, buffer)
+            new = value(path, buffer)
+            home = backend_of(new if buffer.data is None else buffer.data)
+            buffer.data = new if home is backend_of(new) else home.from_numpy(new)
         return self
 
     def parameters(self) -> Parameters:
@@ -116,12 +121,29 @@ class Layer(ABC):
         return {k: b for k, b in self._walk().items() if isinstance(b, Buffer)}
 
     def state(self) -> dict[str, Any]:
-        """Return the arrays of all parameters, then of all buffers, as views."""
+        """Return the arrays of all parameters, then of all buffers, on the host.
+
+        They are views where that is the same memory.
+        """
         if self.parameters():
             self.parameters().vector  # noqa: B018  says so if there are no values yet
-        return {
-            k: p.data for k, p in (*self.parameters().items(), *self.buffers().items())
-        }
+        named = (*self.parameters().items(), *self.buffers().items())
+        return {k: backend_of(p.data).to_numpy(p.data) for k, p in named}
+
+    def to(self, backend: str, device: str | None = None) -> Self:
+        """Move all values to a device of a back end, as in model.to("torch", "cuda").
+
+        An optimizer is bound after that; `fit` does.
+        """
+        home, arrays = load(backend), self.state()
+        home.from_numpy(np.empty(0), device)  # says if there is no such device
+        parameters = self.parameters()
+        if parameters:
+            dtype = next(iter(parameters.values())).dtype
+            parameters.lay_out(dtype, lambda path, p: arrays[path], backend=home)
+        for path, buffer in self.buffers().items():
+            buffer.data = home.from_numpy(arrays[path].copy())
+        return self
 
     def load_state(self, arrays: Mapping[str, Any]) -> None:
         """Take all values from `arrays`, by path; nothing is changed on a mismatch."""
@@ -144,7 +166,8 @@ class Layer(ABC):
         if first is not None:
             parameters.lay_out(arrays[first].dtype, lambda path, p: arrays[path])
         for path, buffer in self.buffers().items():
-            buffer.data = arrays[path].copy()
+            home = backend_of(arrays[path] if buffer.data is None else buffer.data)
+            buffer.data = home.from_numpy(arrays[path].copy())
 
     def _walk(self) -> dict[str, Parameter]:
         found: dict[str, Parameter] = {}

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sillar.backends import Array
+from sillar.backends import Array, backend_of
 from sillar.backends.numpy.rule import Rule
 from sillar.core.dtypes import SCALARS
 from sillar.core.parameter import Parameters
@@ -119,7 +119,7 @@ class Optimizer(ABC):
         """Return a copy of all that a resumed run needs, as a flat dictionary."""
         self._bound()
         state: dict[str, Any] = {"updates": self.updates}
-        state |= {f"rule.{name}": np.array(a) for name, a in self._rule.items()}
+        state |= {f"rule.{name}": _kept(a) for name, a in self._rule.items()}
         for i, transform in enumerate(self._transforms):
             saved = transform.state().items()
             state |= {f"transforms.{i}.{name}": value for name, value in saved}
@@ -135,12 +135,13 @@ class Optimizer(ABC):
         updates = integer(f"{what}: updates", state["updates"], low=0)
         rule = {name: np.asarray(state[f"rule.{name}"]) for name in self._rule}
         for name, array in rule.items():
-            self._check(p, array, f"load_state: rule.{name}")
+            self._check(_kept(p), array, f"load_state: rule.{name}")
         for transform, prefix in zip(self._transforms, prefixes, strict=True):
             transform.load_state(_below(prefix, state))
         self.updates = updates
         for name, array in rule.items():
-            self._rule[name][...] = array
+            old = self._rule[name]
+            self._rule[name] = backend_of(old).assign(old, array)
 
     def __repr__(self) -> str:
         names = inspect.signature(type(self)).parameters
@@ -177,7 +178,7 @@ class Optimizer(ABC):
         self.updates = t
 
     def _run_plainly(self, p: Array, g: Array, lr: float, t: int) -> None:
-        for block in _blocks(slice(0, p.shape[0])):
+        for block in _blocks(p, slice(0, p.shape[0])):
             moved, new = self.update(p[block], g[block], self._part(block), lr, t)
             for name, a in self._rule.items():
                 a[block] = new[name]
@@ -188,6 +189,8 @@ class Optimizer(ABC):
 
         A rule of the user's own runs as it stands: its Python may do more than that.
         """
+        if not isinstance(p, np.ndarray):
+            return None
         if type(self).update.__module__.partition(".")[0] != "sillar":
             return None
         numbers = {k: v for k, v in vars(self).items() if type(v) in SCALARS}
@@ -212,7 +215,7 @@ class Optimizer(ABC):
 
     def _shrink(self, p: Array, penalty: Penalty, lr: float, t: int) -> None:
         for place in self._shrunk:
-            for block in _blocks(place):
+            for block in _blocks(p, place):
                 step = self.step_size(self._part(block), lr, t)
                 p[block] = penalty.proximal(p[block], step)
 
@@ -264,6 +267,13 @@ def _below(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): state[name] for name in inside}
 
 
-def _blocks(place: slice) -> Iterator[slice]:
-    for start in range(place.start, place.stop, BLOCK):
-        yield slice(start, min(start + BLOCK, place.stop))
+def _blocks(p: Array, place: slice) -> Iterator[slice]:
+    """Yield parts that stay in the cache; a device takes all at once."""
+    length = BLOCK if isinstance(p, np.ndarray) else max(1, place.stop - place.start)
+    for start in range(place.start, place.stop, length):
+        yield slice(start, min(start + length, place.stop))
+
+
+def _kept(array: Array) -> Any:
+    """Return a copy on the host."""
+    return np.array(backend_of(array).to_numpy(array))

@@ -97,14 +97,14 @@ class Accumulate(Transform):
 
     def __call__(self, g: Array) -> Array | None:
         if self._count == 0:
-            self._total = backend_of(g).asarray(g, copy=True)
+            self._total = backend_of(g).copy(g)
         elif self._total.shape != g.shape:
             raise ShapeError(
                 f"Accumulate: expected a vector of shape {self._total.shape} as before,"
                 f" got {g.shape}: use an Accumulate of its own for each model"
             )
         else:
-            self._total = self._total + g
+            self._total = backend_of(g).asarray(self._total) + g
         self._count += 1
         if self._count < self.steps:
             return None
@@ -113,8 +113,10 @@ class Accumulate(Transform):
 
     def state(self) -> dict[str, Any]:
         """Return how many vectors have come and, when any has, their sum."""
-        total = {"total": np.array(self._total)} if self._count else {}
-        return {"count": self._count} | total
+        if not self._count:
+            return {"count": 0}
+        total = backend_of(self._total).to_numpy(self._total)
+        return {"count": self._count, "total": np.array(total)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up a saved state."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sillar.core.tape import no_grad
-from sillar.core.tensor import Tensor
+from sillar.core.tensor import Tensor, wrap
 from sillar.data import Dataset, StoredArray
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.nn import CrossEntropy, Embedding, Layer, Loss, Sequential, Sigmoid, Softmax
@@ -166,7 +166,7 @@ def converter(model: Layer) -> Convert:
 def model_dtype(model: Layer) -> Any:
     """Return the floating-point type of the model's parameters, or else float32."""
     parameters = model.parameters()
-    return parameters.vector.dtype if parameters else np.dtype("float32")
+    return wrap(parameters.vector).dtype if parameters else np.dtype("float32")
 
 
 def layers_of(model: Layer) -> Iterator[Layer]:

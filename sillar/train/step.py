@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from sillar.backends import backend_of
 from sillar.core.compile import compile
 from sillar.core.grad import grad
 from sillar.core.parameter import Parameters
 from sillar.core.rng import Rng
+from sillar.core.tape import place
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import CompileError, GradientError
 from sillar.nn import Layer, Loss, Sequential
@@ -56,6 +58,9 @@ class Step:
 
     def plain(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
         """Do the same, uncompiled."""
+        if self.params:
+            home = backend_of(self.params.vector).name
+            x, y = place(x, backend=home), place(y, backend=home)
         outputs = self.model(x, rng=rng)
         loss = compute_loss(self.loss, outputs, y)
         if self.params and not loss.requires_grad:
@@ -68,7 +73,7 @@ class Step:
 
     def copies(self) -> list[Any]:
         """Return copies of what a step moves beside the parameters."""
-        return [buffer.data.copy() for buffer in self.buffers]
+        return [backend_of(b.data).copy(b.data) for b in self.buffers]
 
     def put_back(self, copies: list[Any]) -> None:
         """Undo what a step did to the buffers."""
