@@ -246,7 +246,25 @@ def report(
     from sillar.cli.report import report as write
 
     result = write(run, data, out, parse_promise(recall, precision, cost))
-    _output(result, lambda found: [f"report  {found['file']}"], as_json)
+    shown = show.pairs("page", [("file", result["file"])])
+    _output(result, lambda _: [shown], as_json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The runs.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The page; compare.html by default.")
+    ] = Path("compare.html"),
+    data: Data = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare runs with the first of them, and write a page on it."""
+    from sillar.cli.compare import compare as write
+    from sillar.cli.compare import tables
+
+    _output(write(runs, data, out), tables, as_json)
 
 
 @app.command()

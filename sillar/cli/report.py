@@ -68,13 +68,13 @@ def report(
 
     `promise` is what a threshold shall keep, as `choose_threshold` takes it.
     """
-    material = _material(directory, folder)
+    material = material_of(directory, folder)
     record, path = material.record, directory / FILE if out is None else out
     page = Page(record["name"], f"trained {record.get('ended') or 'not to its end'}")
     _data(page.section("Data and splits"), material)
     _training(page.section("Training"), material)
     test = material.parts.test
-    part = _tested(material, test)
+    part = answers_of(material, test)
     if part is None:
         _values(page, material)
     else:
@@ -85,7 +85,8 @@ def report(
     return {"run": str(directory), "file": str(path), "metrics": material.metrics}
 
 
-def _material(directory: Path, folder: Path | None) -> Material:
+def material_of(directory: Path, folder: Path | None) -> Material:
+    """Return what a finished run left, and the metrics of its model now."""
     model = train.load(model_of(directory))
     record = read_record(directory)
     recipe = record["recipe"]
@@ -94,11 +95,12 @@ def _material(directory: Path, folder: Path | None) -> Material:
     origin = source(recipe)
     parts = origin.parts(recipe["training"]["seed"])
     metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
-    history = _history(directory / "metrics.jsonl")
+    history = history_of(directory / "metrics.jsonl")
     return Material(directory, record, history, parts, model, metrics, origin.notes)
 
 
-def _history(path: Path) -> list[dict[str, Any]]:
+def history_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of `metrics.jsonl`, one for each epoch."""
     if not path.exists():
         return []
     with open_source(path, "report") as stream:
@@ -110,7 +112,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict) and "epoch" in row]
 
 
-def _tested(material: Material, part: Dataset) -> Tested | None:
+def answers_of(material: Material, part: Dataset) -> Tested | None:
     """Return labels and probabilities; None where the targets are values or text."""
     outputs = train.predict(material.model, part.x)
     scores = scores_of(outputs, part.y, class_count(part))
@@ -286,7 +288,7 @@ def _threshold(
             warn=True,
         )
         return
-    known = _tested(material, held)
+    known = answers_of(material, held)
     assert known is not None
     chosen = choose_threshold(known.target, known.probabilities[:, 1], **promise)
     section.text(

@@ -64,15 +64,28 @@ def _svg(figure: Any) -> str:
     return f'{head} role="img" aria-label="{figure.title}">{rest}'
 
 
-def learning(history: Sequence[Mapping[str, float]], metric: str) -> str:
+History = Sequence[Mapping[str, float]]
+
+
+def learning(history: History, metric: str) -> str:
     """Return the picture of a metric and its val_ companion over the epochs."""
+    return _over_epochs(metric, {n: (history, n) for n in (metric, f"val_{metric}")})
+
+
+def side_by_side(histories: Mapping[str, History], metric: str) -> str:
+    """Return the picture of one metric of several runs over the epochs."""
+    return _over_epochs(metric, {name: (h, metric) for name, h in histories.items()})
+
+
+def _over_epochs(metric: str, lines: Mapping[str, tuple[History, str]]) -> str:
     figure, axes = _axes(f"{metric} by epoch", "epoch", metric)
-    for name, hue in ((metric, HUES[0]), (f"val_{metric}", HUES[1])):
+    for place, (label, (history, name)) in enumerate(lines.items()):
         rows = [(r["epoch"], r[name]) for r in history if r.get(name) is not None]
         if rows:
             x, y = zip(*rows, strict=True)
             mark = "o" if len(rows) < 30 else None
-            axes.plot(x, y, color=hue, marker=mark, markersize=3.5, label=name)
+            hue = HUES[place % len(HUES)]
+            axes.plot(x, y, color=hue, marker=mark, markersize=3.5, label=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, labelcolor=INK)
     return _svg(figure)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from command_line import as_json, recipe, sillar
+from command_line import DIGITS, as_json, recipe, sillar
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDS = ("jinja2", "matplotlib", "playwright")
@@ -166,3 +166,35 @@ def test_mistakes_are_told(digits_run, tmp_path, in_process):
 def test_a_class_name_changes_nothing_but_the_name(rare_run):
     sillar("report", rare_run)
     assert "&lt;script&gt;" in (rare_run / "report.html").read_text()
+
+
+def test_runs_are_compared_on_a_page_and_on_the_terminal(digits_run, tmp_path, read):
+    other = tmp_path / "slower"
+    sillar("train", *DIGITS, "--set", "optimizer.lr=0.0003", "--out", other)
+    path = tmp_path / "compare.html"
+    out = sillar("compare", digits_run, other, "--out", path).stdout
+    assert "accuracy -" in out
+    assert "may be chance" not in out
+    assert max(map(len, out.splitlines())) <= 80 or str(path) in out
+    found = as_json("compare", digits_run, other, "--out", path)
+    (gap,) = found["differences"]
+    values = [found["metrics"][name]["accuracy"] for name in ("slower", "digits")]
+    assert gap["value"] == pytest.approx(values[0] - values[1])
+    assert gap["low"] < gap["value"] < gap["high"] < 0
+    page = read(path)
+    assert page.locator("h2").all_inner_texts() == [
+        *("Metrics", "Training", "What differs"),
+    ]
+    settings = page.inner_text("#what-differs")
+    assert "optimizer.lr" in settings
+    assert "training.seed" not in settings
+    assert "0.0003" in settings
+    assert read(path, 390).evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_cannot_be_compared_says_so(digits_run, moons_run, tmp_path, in_process):
+    path = tmp_path / "compare.html"
+    in_process("compare", digits_run, moons_run, "--out", path)
+    assert "not tested on the same labelled rows" in path.read_text()
+    assert "two runs or more" in in_process("compare", digits_run, code=2)
+    assert "one of them twice" in in_process("compare", digits_run, digits_run, code=2)
