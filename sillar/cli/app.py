@@ -10,6 +10,7 @@ import typer
 
 from sillar import __version__
 from sillar.cli import show
+from sillar.cli.data import app as data_sets
 from sillar.cli.recipe import parse_change
 from sillar.errors import ConfigError
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     help="Deep learning for security people: train, test, use and look into models.",
     epilog="With --json a command prints one JSON object as its last line.",
 )
+
+app.add_typer(data_sets, name="data")
 
 Json = Annotated[
     bool,

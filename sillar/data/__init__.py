@@ -23,6 +23,7 @@ from sillar.data.mapped import open_npy
 from sillar.data.npy import read_npy
 from sillar.data.npz import read_npz
 from sillar.data.parquet import open_parquet
+from sillar.data.sets import fetch
 from sillar.data.stored import StoredArray
 from sillar.data.table import read_csv
 from sillar.data.text import read_text, text_lines, text_windows
@@ -40,6 +41,7 @@ __all__ = [
     "Shift",
     "StoredArray",
     "digits",
+    "fetch",
     "mnist",
     "open_csv",
     "open_npy",
