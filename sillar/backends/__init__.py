@@ -2,6 +2,7 @@
 
 from sillar.backends import numpy as _numpy  # registers itself
 from sillar.backends.base import (
+    OPTIONAL,
     Array,
     Backend,
     Pair,
@@ -15,6 +16,7 @@ from sillar.backends.base import (
 )
 
 __all__ = [
+    "OPTIONAL",
     "Array",
     "Backend",
     "Pair",

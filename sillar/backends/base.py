@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sillar.backends import attention, recurrent
-from sillar.errors import BackendError, ConfigError, DependencyError
+from sillar.errors import BackendError, ConfigError, missing
 
 Array = Any  # a raw array of some back end
 Pair = tuple[int, int]
@@ -326,11 +326,8 @@ def load(name: str) -> Backend:
             )
         try:
             module = import_module(f"sillar.backends.{name}")
-        except ImportError as error:
-            raise DependencyError(
-                f"the back end {name!r} needs a library that is not installed"
-                f" ({error}): pip install 'sillar[{name}]'"
-            ) from None
+        except ImportError:
+            raise missing(name, name, f"the back end {name!r}") from None
         register(module.BACKEND)
     return _BACKENDS[name]
 

@@ -59,7 +59,10 @@ Seed = Annotated[
     int | None, typer.Option(metavar="N", help="Decides all that is drawn.")
 ]
 Backend = Annotated[
-    str | None, typer.Option(metavar="NAME", help="What computes: numpy.")
+    str | None, typer.Option(metavar="NAME", help="What computes: numpy, jax or torch.")
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="On which device of it: cpu or cuda.")
 ]
 Workers = Annotated[
     int | None,
@@ -126,6 +129,7 @@ def train(
     batch_size: BatchSize = None,
     seed: Seed = None,
     backend: Backend = None,
+    device: Device = None,
     workers: Workers = None,
     out: Out = None,
     resume: Resume = None,
@@ -142,6 +146,7 @@ def train(
         "training.batch_size": batch_size,
         "training.seed": seed,
         "training.backend": backend,
+        "training.device": device,
         "training.workers": workers,
     }
     given = [parse_change(text) for text in changes or []]
@@ -161,13 +166,15 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
     data: Data = None,
+    backend: Backend = None,
+    device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Measure a trained model on the test part of its recipe."""
     from sillar.cli.evaluate import evaluate
 
-    metrics = evaluate(run, data)
+    metrics = evaluate(run, data, backend, device)
     if as_json:
         show.as_json({"run": str(run), "metrics": metrics})
     else:
@@ -189,13 +196,15 @@ def predict(
     top: Annotated[
         int, typer.Option(metavar="K", min=1, help="Show the K likeliest classes.")
     ] = 1,
+    backend: Backend = None,
+    device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Say for each example which class it is in, and how likely."""
     from sillar.cli.predict import lines, predict
 
-    result = predict(model, examples, top)
+    result = predict(model, examples, top, backend, device)
     if as_json:
         show.as_json(result)
     else:

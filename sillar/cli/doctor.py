@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from sillar.backends import backends
+from sillar.backends import OPTIONAL, load
 from sillar.cli import machine, show
+from sillar.errors import DependencyError
 
 LIBRARIES = ("numpy", "threadpoolctl", "typer", "rich")
-OPTIONAL = ("jax", "torch")
 NEEDED = 2**30  # bytes of memory below which training is in danger
 
 
@@ -20,7 +20,7 @@ def examine() -> dict[str, Any]:
     """Return versions, back ends, cores, linear algebra, memory and warnings."""
     found: dict[str, Any] = {
         "versions": machine.versions(*LIBRARIES),
-        "backends": {name: backend_state(name) for name in (*backends(), *OPTIONAL)},
+        "backends": {name: backend_state(name) for name in ("numpy", *OPTIONAL)},
         "cores": machine.cores(),
         "blas": machine.blas(),
         "memory": machine.memory(),
@@ -31,11 +31,13 @@ def examine() -> dict[str, Any]:
 
 def backend_state(name: str) -> str:
     """Return whether a back end is ready, and if not, what it takes."""
-    if name in backends():
-        return f"ready, {name} {machine.library_version(name)}"
     if importlib.util.find_spec(f"sillar.backends.{name}") is None:
         return "not in this release"
-    return f"missing: pip install {name}"
+    try:
+        devices = ", ".join(load(name).devices())
+    except DependencyError:
+        return f"missing: pip install 'sillar[{name}]'"
+    return f"ready, {name} {machine.library_version(name)}, on {devices}"
 
 
 def warnings(found: dict[str, Any]) -> list[str]:

@@ -16,9 +16,14 @@ from sillar.data import Dataset
 from sillar.nn import CrossEntropy, Layer, Loss
 
 
-def evaluate(directory: Path, folder: Path | None) -> dict[str, Any]:
+def evaluate(
+    directory: Path,
+    folder: Path | None,
+    backend: str | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
     """Return the metrics, of the data in another `folder` if one is given."""
-    model = train.load(model_of(directory))
+    model = train.load(model_of(directory)).to(backend or "numpy", device)
     record = read_record(directory)
     recipe = record["recipe"]
     if folder is not None:

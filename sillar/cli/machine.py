@@ -23,6 +23,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def backend(training: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record says of the back end: its name, version and device."""
+    name = training["backend"]
+    device = training["device"]
+    return {"name": name, "version": library_version(name), "device": device}
+
+
 def versions(*libraries: str) -> dict[str, str | None]:
     """Return the versions of Sillar, Python and some libraries."""
     found = {name: library_version(name) for name in libraries}

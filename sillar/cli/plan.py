@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sillar import data, nn, optim
-from sillar.backends import backends
+from sillar.backends import OPTIONAL, load
 from sillar.cli.origin import Parts, Source
 from sillar.cli.recipe import leaves
 from sillar.cli.sources import source
@@ -24,7 +24,7 @@ from sillar.nn.layers import at_least
 from sillar.optim import Accumulate, Optimizer, Schedule
 from sillar.train import EarlyStopping, predict
 from sillar.train.evaluate import class_count, mean_loss, scores_of
-from sillar.train.prepare import batches
+from sillar.train.prepare import batches, fill
 
 FIT = ("epochs", "batch_size", "seed", "workers")  # of [training], as `fit` has them
 LARGEST = 2**48  # no machine has memory for more parameters
@@ -104,7 +104,7 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     return Plan(
         parts,
         parts.digests(),
-        model,
+        _placed(model, training),
         loss,
         optimizer,
         notes,
@@ -122,6 +122,12 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
 def make_each(owner: str, tables: Sequence[Any], kinds: dict[str, Any]) -> list[Any]:
     """Return what each of the tables describes."""
     return [make(f"{owner}.{i}", table, kinds) for i, table in enumerate(tables)]
+
+
+def _placed(model: Layer, training: dict[str, Any]) -> Layer:
+    """Return the model with its first values, as `fit` draws them, on its device."""
+    fill(model, Rng(training["seed"]).split("weights"))
+    return model.to(training["backend"], training["device"])
 
 
 def make(owner: str, table: Any, kinds: dict[str, Any]) -> Any:
@@ -263,8 +269,12 @@ def _check_training(training: dict[str, Any]) -> None:
     for name in ("epochs", "batch_size"):
         at_least("training", name, training[name], 1)
     at_least("training", "workers", training["workers"], 0)
-    if training["backend"] not in list(backends()):
+    backend, device = training["backend"], training["device"]
+    if backend not in ("numpy", *OPTIONAL):
         raise ConfigError(
-            f"training: unknown back end {training['backend']!r:.40}; this release has"
-            f" {', '.join(backends())}"
+            f"training: unknown back end {backend!r:.40}; this release has"
+            f" {', '.join(('numpy', *OPTIONAL))}"
         )
+    if not isinstance(device, str):
+        raise ConfigError(f"training: device must be text, got {device!r:.40}")
+    load(backend).from_numpy(np.empty(0), device)  # says if it is not there

@@ -18,10 +18,16 @@ from sillar.nn import Layer, Sequential, Sigmoid, Softmax
 from sillar.train.model_files import about
 
 
-def predict(target: Path, examples: Path, top: int) -> dict[str, Any]:
+def predict(
+    target: Path,
+    examples: Path,
+    top: int,
+    backend: str | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
     """Return the `top` classes of each example; outputs where there are no classes."""
     path = model_of(target) if target.is_dir() else target
-    model = train.load(path)
+    model = train.load(path).to(backend or "numpy", device)
     notes = read_notes(path)
     if notes.get("text") is not None:
         raise ConfigError(

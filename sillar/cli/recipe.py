@@ -5,8 +5,8 @@
     [loss]       type and arguments
     [optimizer]  type and arguments
     [schedule]   optional: type and arguments; its lr defaults to the optimizer's
-    [training]   epochs, batch_size, seed, backend, workers, transforms, penalty,
-                 early_stopping
+    [training]   epochs, batch_size, seed, backend, device, workers, transforms,
+                 penalty, early_stopping
 
 A table that is optional may be empty, which is the same as none.
 """
@@ -31,6 +31,7 @@ TRAINING: dict[str, Any] = {
     "batch_size": 32,
     "seed": 0,
     "backend": "numpy",
+    "device": "cpu",
     "workers": 0,
     "transforms": [],
     "penalty": {},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sillar.cli import show
+from sillar.cli import machine, show
 from sillar.cli.evaluate import measured
 from sillar.cli.live import progress
 from sillar.cli.plan import Plan, make_plan
@@ -51,6 +51,7 @@ def train(
     tables = checked(changed(tables, changes))
     plan = make_plan(tables)
     record = new_record(name, tables) | {"data": plan.digests}
+    record["backend"] = machine.backend(tables["training"])
     directory = resume or new_directory(name, out)
     directory.mkdir(parents=True, exist_ok=True)
     return _finish(directory, record, plan)

@@ -129,6 +129,7 @@ def test_all_of_a_recipe_ends_up_in_the_record(two_moons, tmp_path):
         "batch_size": 16,
         "seed": 7,
         "backend": "numpy",
+        "device": "cpu",
         "workers": 0,
         "transforms": [
             {"type": "SkipNonFinite"},
@@ -319,6 +320,8 @@ WRONG = {  # change -> words of the message
     "training.seed='x'": "seed must be an integer >= 0",
     "training.backend='cuda'": "unknown back end 'cuda'; this release has numpy",
     "training.backend=[]": "unknown back end []",
+    "training.device=3": "device must be text, got 3",
+    "training.device='cuda'": "numpy: expected the device 'cpu', got 'cuda'",
     "training.penalty={type='L2', rate=1.0, where=3}": "where of L2 must be",
     "training.early_stopping={metric=3}": "metric of EarlyStopping must be of type str",
     "loss.ignore_index=[1]": "ignore_index of CrossEntropy must be of type int",
