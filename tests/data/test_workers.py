@@ -191,6 +191,16 @@ def test_rows_that_are_slow_but_sure_are_waited_for():
         assert [len(y) for _, y in loader] == [10, 10]
 
 
+def test_workers_read_beside_one_another():
+    """24 rows of 0.1 s take 2.4 s one after the other."""
+    slow = odd(None, n=24, row=-1, kind=odd_rows.Slow)
+    with DataLoader(slow, 2, workers=4) as loader:
+        next(loader.epoch(0, 11))  # they have started
+        start = time.monotonic()
+        assert len(list(loader.epoch(0))) == 12
+        assert time.monotonic() - start < 1.6
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_in_a_row_names_the_row(workers):
     said = "row 17 cannot be read: LookupError: no such flow"
