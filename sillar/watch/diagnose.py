@@ -94,7 +94,7 @@ def diagnose(
     """
     x, y = _inputs(batch)
     buffers = [(buffer, buffer.data) for buffer in model.buffers().values()]
-    copies = [None if data is None else data.copy() for _, data in buffers]
+    copies = [d if d is None else backend_of(d).copy(d) for _, d in buffers]
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return _diagnosed(model, x, y, loss)
@@ -155,7 +155,7 @@ def _loss(out: Tensor, y: Any, loss: Any) -> Tensor:
 
 
 def _rms(x: Tensor) -> float:
-    return norm(x.data) / math.sqrt(max(1, x.size))
+    return norm(x.numpy()) / math.sqrt(max(1, x.size))
 
 
 def _dead(values: Any) -> float:

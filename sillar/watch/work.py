@@ -20,16 +20,16 @@ Count = Callable[[Sequence[Any], dict[str, Any], Any], int]  # (inputs, static, 
 
 def _per_output(times: int) -> Count:
     """Return a count of so many operations for each element of the output."""
-    return lambda arrays, static, out: times * int(out.size)
+    return lambda arrays, static, out: times * prod(out.shape)
 
 
 def _per_input(times: int) -> Count:
     """Return a count of so many operations for each element of the first input."""
-    return lambda arrays, static, out: times * int(arrays[0].size)
+    return lambda arrays, static, out: times * prod(arrays[0].shape)
 
 
 def _matmul(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return 2 * int(out.size) * int(arrays[0].shape[-1])
+    return 2 * prod(out.shape) * int(arrays[0].shape[-1])
 
 
 def _einsum(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
@@ -43,21 +43,21 @@ def _einsum(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
 
 def _conv(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     """A product and a sum for each output and weight that reaches it, however done."""
-    return 2 * int(out.size) * prod(arrays[1].shape[:3])
+    return 2 * prod(out.shape) * prod(arrays[1].shape[:3])
 
 
 def _conv_input(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return 2 * int(arrays[0].size) * prod(arrays[1].shape[:3])
+    return 2 * prod(arrays[0].shape) * prod(arrays[1].shape[:3])
 
 
 def _conv_weight(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return 2 * int(arrays[1].size) * prod(out.shape[:3])
+    return 2 * prod(arrays[1].shape) * prod(out.shape[:3])
 
 
 def _sweep(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     """The products with the weights, w, in all steps, from (x, w) or (g, x, w, ...)."""
     x, w = arrays[0 if len(arrays) == 2 else 1 :][:2]
-    return 2 * int(w.size) * x.shape[0] * x.shape[2]
+    return 2 * prod(w.shape) * x.shape[0] * x.shape[2]
 
 
 def _sweep_output(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
@@ -65,20 +65,20 @@ def _sweep_output(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> in
 
 
 def _sweep_input(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return 2 * int(out.size) * int(arrays[2].shape[1])
+    return 2 * prod(out.shape) * int(arrays[2].shape[1])
 
 
 def _sweep_slopes(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return 2 * int(arrays[0].size) * int(arrays[2].shape[1])
+    return 2 * prod(arrays[0].shape) * int(arrays[2].shape[1])
 
 
 def _pool(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
     """One operation for each cell of each window."""
-    return int(out.size) * prod(static["window"].kernel)
+    return prod(out.shape) * prod(static["window"].kernel)
 
 
 def _unpool(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
-    return int(arrays[0].size) * prod(static["window"].kernel)
+    return prod(arrays[0].shape) * prod(static["window"].kernel)
 
 
 def _attention(arrays: Sequence[Any], static: dict[str, Any], out: Any) -> int:
@@ -140,9 +140,15 @@ def operations(
     return OPERATIONS.get(name, DEFAULT)(arrays, static, out)
 
 
+def _shares(a: Any, b: Any) -> bool:
+    """Say whether a view lies in the memory of the other; known of NumPy's alone."""
+    ours = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+    return ours and np.may_share_memory(a, b)
+
+
 def moved(name: str, arrays: Sequence[Any], out: Any) -> int:
     """Return how many bytes the call reads and writes at least."""
-    if name in _VIEWS and np.may_share_memory(out, arrays[0]):
+    if name in _VIEWS and _shares(out, arrays[0]):
         return 0
     total = int(out.nbytes)
     for array in arrays:

@@ -51,9 +51,10 @@ def toy(monkeypatch):
     monkeypatch.setattr(base, "_BACKENDS", dict(base._BACKENDS))
     monkeypatch.setattr(base, "_BY_TYPE", dict(base._BY_TYPE))
     page = (ROOT / "docs/guide/backends.md").read_text()
-    first = page.split("```python\n")[1].split("```")[0]
+    blocks = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    (skeleton,) = [block for block in blocks if "class Toy" in block]
     scope = {}
-    exec(first, scope)
+    exec(skeleton, scope)
     return scope["Toy"]()
 
 
