@@ -1,9 +1,11 @@
 """Training with worker processes: nothing but the time differs."""
 
+import numpy as np
 import pytest
 from kit import CrashError, bits, blobs, crash_at, rich_net, train
 
 import sillar as sl
+from sillar import nn
 from sillar.data import Dataset, StoredArray
 
 
@@ -24,6 +26,25 @@ def test_workers_change_no_bit(workers):
     for model, count in zip(models, (0, workers), strict=True):
         train(model, workers=count, epochs=3, validation=0.2)
     assert bits(models[0]) == bits(models[1])
+
+
+def test_every_back_end_sees_the_same_batches():
+    seen = {}
+
+    class Keep(nn.Layer):
+        def forward(self, x):
+            if nn.is_training():
+                seen[name].append(np.asarray(x.numpy()).tobytes())
+            return x
+
+    for name, workers in (("numpy", 0), ("numpy", 2), ("torch", 0), ("torch", 2)):
+        if name == "torch":
+            pytest.importorskip("torch")
+        seen[name] = []
+        model = nn.Sequential(Keep(), nn.Dense(4, 3)).init(sl.Rng(0)).to(name)
+        train(model, workers=workers, compiled=False)
+        assert seen[name] == seen["numpy"]
+        assert len(seen[name]) == 16
 
 
 def test_stored_rows_train_to_the_same_bits():
