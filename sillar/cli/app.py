@@ -36,7 +36,9 @@ Debug = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="PATH", help="Folder of the data files; of a text, its file."
+        "--data",
+        metavar="PATH",
+        help="Folder of the data, or the file of a text or table.",
     ),
 ]
 
@@ -48,6 +50,10 @@ Recipe = Annotated[
         help="One of the package, such as digits or text, or a file of your own.",
         show_default=False,
     ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of answers, of a table."),
 ]
 Epochs = Annotated[
     int | None, typer.Option(metavar="N", help="Passes over the training part.")
@@ -125,6 +131,7 @@ def sillar(
 def train(
     recipe: Recipe = None,
     data: Data = None,
+    target: Target = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: Seed = None,
@@ -142,6 +149,7 @@ def train(
 
     options = {
         "data.folder": None if data is None else str(data.absolute()),
+        "data.target": target,
         "training.epochs": epochs,
         "training.batch_size": batch_size,
         "training.seed": seed,

@@ -84,7 +84,7 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     _check_training(training)
     loss, origin = make_loss(recipe), source(recipe)
     parts = origin.parts(training["seed"])
-    model = build_model(recipe, parts.train.classes)
+    model = build_model(recipe, parts.train)
     changes = make_each("data.augment", origin.augment, AUGMENTATIONS)
     sizes = training["batch_size"], training["seed"]
     loader = batches(model, parts.train, *sizes, augment=changes)
@@ -97,7 +97,7 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     held_back = math.prod(t.steps for t in transforms if isinstance(t, Accumulate))
     updates = max(1, training["epochs"] * len(loader) // held_back)
     optimizer = make_optimizer(recipe, updates)
-    trial = build_model(recipe, parts.train.classes).init(Rng(0))
+    trial = build_model(recipe, parts.train).init(Rng(0))
     optimizer.bind(trial.parameters(), transforms=transforms, penalty=penalty)
     notes = make_notes(origin, parts.train, rehearse(trial, loss, parts.train))
     arguments = {name: training[name] for name in FIT}
@@ -153,12 +153,18 @@ def make_loss(recipe: dict[str, Any]) -> Loss:
     return loss
 
 
-def build_model(recipe: dict[str, Any], classes: Sequence[str] | None = None) -> Layer:
+def build_model(recipe: dict[str, Any], data: Dataset | None = None) -> Layer:
     """Return the model that [model] describes; it has no values yet.
 
-    The word "classes" in it stands for how many classes the data has.
+    The word "classes" in it stands for how many classes the data has, and "inputs" for
+    how many numbers an example is.
     """
-    table = _counted(recipe["model"], len(classes) if classes else None)
+    counts: dict[str, int] = {}
+    if data is not None:
+        counts["inputs"] = math.prod(data.x.shape[1:])
+        if data.classes:
+            counts["classes"] = len(data.classes)
+    table = _counted(recipe["model"], counts)
     model = build({"type": "Sequential"} | table, "model")
     if not 0 < model.parameters().size < LARGEST:
         raise ConfigError(
@@ -168,20 +174,20 @@ def build_model(recipe: dict[str, Any], classes: Sequence[str] | None = None) ->
     return model
 
 
-def _counted(value: Any, classes: int | None) -> Any:
-    """Return plain data with the number of classes where it says "classes"."""
+def _counted(value: Any, counts: dict[str, int]) -> Any:
+    """Return plain data with numbers where it says "classes" or "inputs"."""
     if isinstance(value, dict):
-        return {name: _counted(part, classes) for name, part in value.items()}
+        return {name: _counted(part, counts) for name, part in value.items()}
     if isinstance(value, list):
-        return [_counted(part, classes) for part in value]
-    if value != "classes":
+        return [_counted(part, counts) for part in value]
+    if value not in ("classes", "inputs"):
         return value
-    if classes is None:
+    if value not in counts:
         raise ConfigError(
-            'model: "classes" stands for how many classes the data has, but it has'
+            f'model: "{value}" stands for how many {value} the data has, but it has'
             " none: write a number"
         )
-    return classes
+    return counts[value]
 
 
 def make_optimizer(recipe: dict[str, Any], updates: int) -> Optimizer:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sillar.cli.origin import Examples, Source
+from sillar.cli.tables import Table
 from sillar.cli.texts import Lines, Text
 from sillar.core.describe import construct
 from sillar.data import Dataset, digits, mnist, read_csv, read_npz
@@ -130,6 +131,7 @@ SOURCES = {
     "mnist": Mnist,
     "csv": Csv,
     "npz": Npz,
+    "table": Table,
     "text": Text,
     "lines": Lines,
 }

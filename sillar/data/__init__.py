@@ -4,6 +4,7 @@ A reader believes nothing a file says about itself: sizes are checked before mem
 taken, nothing is unpickled, and what is broken is named in one `DataError`.
 """
 
+from sillar.data.columns import read_columns
 from sillar.data.dataset import Dataset
 from sillar.data.digits import digits, mnist
 from sillar.data.idx import read_idx
@@ -26,6 +27,7 @@ from sillar.data.parquet import open_parquet
 from sillar.data.sets import fetch
 from sillar.data.stored import StoredArray
 from sillar.data.table import read_csv
+from sillar.data.table_transform import TableTransform
 from sillar.data.text import read_text, text_lines, text_windows
 
 __all__ = [
@@ -40,12 +42,14 @@ __all__ = [
     "Rotation",
     "Shift",
     "StoredArray",
+    "TableTransform",
     "digits",
     "fetch",
     "mnist",
     "open_csv",
     "open_npy",
     "open_parquet",
+    "read_columns",
     "read_csv",
     "read_idx",
     "read_npy",

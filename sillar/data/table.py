@@ -75,8 +75,8 @@ def read_csv(
     """
     check_options(header, delimiter)
     kind = float_type(dtype)
-    with open_source(path, "read_csv") as source, _text(source) as text:
-        rows = _rows(source, text, delimiter)
+    with open_source(path, "read_csv") as source, text_of(source) as text:
+        rows = text_rows(source, text, delimiter)
         first = next(rows, None)
         if first is None:
             raise source.error("expected rows, got blank lines only; check the file")
@@ -125,13 +125,14 @@ def float_type(dtype: DTypeLike) -> np.dtype:
     return kind.newbyteorder("=")
 
 
-def _text(source: Source) -> io.TextIOWrapper:
+def text_of(source: Source) -> io.TextIOWrapper:
+    """Return the file as text whose bytes that are no UTF-8 can be told apart."""
     return io.TextIOWrapper(
         source.stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
 
 
-def _rows(source: Source, text: TextIO, delimiter: str) -> Iterator[Row]:
+def text_rows(source: Source, text: TextIO, delimiter: str) -> Iterator[Row]:
     """Yield rows of equal length; blank lines may stand at the end only."""
     import csv
 

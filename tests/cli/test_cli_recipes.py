@@ -18,12 +18,14 @@ from sillar.cli.plan import (
 )
 from sillar.cli.recipe import built_in, checked, read_recipe
 from sillar.core.rng import Rng
-from sillar.data import mnist
+from sillar.data import Dataset, mnist
 from sillar.nn import Loss
 from sillar.optim import Optimizer, Penalty, Schedule, Transform
 from sillar.train import predict
 
-RECIPES = ("digits", "mnist", "names-gru", "names-lstm", "one-cycle", "text")
+RECIPES = ("digits", "mnist", "names-gru", "names-lstm", "one-cycle", "table", "text")
+
+TWO = Dataset(np.zeros((2, 3)), np.arange(2), ("a", "b"))
 
 
 def test_these_recipes_come_with_the_package():
@@ -33,7 +35,7 @@ def test_these_recipes_come_with_the_package():
 @pytest.mark.parametrize("name", built_in())
 def test_every_recipe_of_ours_is_whole(name):
     tables = checked(read_recipe(name)[1])
-    build_model(tables, "ab").init(Rng(0))
+    build_model(tables, TWO).init(Rng(0))
     make_optimizer(tables, 100)
 
 

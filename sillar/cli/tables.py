@@ -1,0 +1,116 @@
+"""The source "table": a CSV file of words and numbers, with a column of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sillar.cli.origin import Parts, Source
+from sillar.data import Dataset, TableTransform, read_columns
+from sillar.data.columns import Columns
+from sillar.errors import ConfigError, DataError
+from sillar.train.prepare import parts as divide
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Source):
+    """One file that is split, or a second one to test on, both in `folder`.
+
+    `folder` may be the file itself.
+
+    What is learned of the columns (scales, categories, what stands in for missing
+    values) is learned from the rows to train on, and is kept in the model's file.
+    """
+
+    target: str
+    folder: str = ""
+    path: str = ""
+    test: float | int = 0.2
+    test_path: str = ""
+    split_seed: int = 0
+    delimiter: str = ","
+    numbers: list[str] | None = None
+    categories: list[str] | None = None
+    log: list[str] | None = None
+    drop: list[str] | None = None
+    found: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def notes(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return the fitted transform as plain data, once the parts were read."""
+        return self.found
+
+    def parts(self, seed: int) -> Parts:
+        if not self.target:
+            raise ConfigError(
+                "data: name the column of answers with --target NAME, or data.target"
+            )
+        columns, y, classes = self._read(self.path, None)
+        rows = Dataset(np.arange(len(y))[:, None], y, classes)
+        if self.test_path:
+            train, tested = rows, None
+        else:
+            train, tested = rows.split(
+                self.test, seed=self.split_seed, stratify=classes is not None
+            )
+        train, held = divide(train, self.validation or None, seed)
+        transform = TableTransform(
+            numbers=self.numbers or (),
+            categories=self.categories or (),
+            log=self.log or (),
+            drop=self.drop or (),
+        ).fit(_rows_of(columns, train))
+        self.found["table"] = transform.describe()
+        name = Path(self.path or self.folder).stem
+
+        def part(chosen: Dataset, source: Columns) -> Dataset:
+            x = transform(_rows_of(source, chosen))
+            return Dataset(x, chosen.y, classes, name)
+
+        if tested is None:
+            columns_of_test, y, _ = self._read(self.test_path, classes)
+            every = Dataset(np.arange(len(y))[:, None], y, classes)
+            test = part(every, columns_of_test)
+        else:
+            test = part(tested, columns)
+        validation = None if held is None else part(held, columns)
+        return Parts(part(train, columns), validation, test)
+
+    def _read(
+        self, path: str, classes: Sequence[str] | None
+    ) -> tuple[Columns, np.ndarray, tuple[str, ...] | None]:
+        """Return the columns but the target, the answers, and their classes."""
+        folder = Path(self.folder)
+        file = folder if folder.is_file() and not path else folder / path
+        if file == folder and not folder.is_file():
+            raise ConfigError(
+                "data: a table is one file: name it with --data FILE, or data.path"
+            )
+        columns = read_columns(file, delimiter=self.delimiter)
+        if self.target not in columns:
+            raise DataError(
+                f"data: {str(file)!r} has no column {self.target!r:.60} to learn, it"
+                f" has {', '.join(columns):.200}"
+            )
+        answers = columns.pop(self.target)
+        if not columns:
+            raise DataError(f"data: {str(file)!r} has no column beside the target")
+        names = tuple(classes or sorted(set(answers)))
+        codes = {name: code for code, name in enumerate(names)}
+        unknown = sorted(set(answers) - codes.keys())
+        if unknown:
+            raise DataError(
+                f"data: {str(file)!r} has the classes {unknown!r:.80}, not among"
+                f" {list(names)!r:.80}"
+            )
+        y = np.array([codes[answer] for answer in answers], np.int64)
+        return columns, y, names
+
+
+def _rows_of(columns: Columns, part: Dataset) -> Columns:
+    rows = part.x[:, 0].tolist()
+    return {name: [cells[row] for row in rows] for name, cells in columns.items()}

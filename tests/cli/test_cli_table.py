@@ -1,0 +1,83 @@
+"""From a CSV of words and numbers to a model that takes raw rows."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import as_json, sillar
+
+
+@pytest.fixture(scope="module")
+def flows(tmp_path_factory):
+    """Return a CSV file of flows, some cells missing."""
+    folder = tmp_path_factory.mktemp("flows")
+    rng = np.random.default_rng(0)
+    scan = rng.random(600) < 0.3
+    size = np.where(scan, rng.exponential(40, 600), rng.exponential(900, 600))
+    proto = np.where(rng.random(600) < 0.8, np.where(scan, "udp", "tcp"), "icmp")
+    rows = [
+        f"{'' if i % 17 == 0 else f'{s:.1f}'},{p},{'scan' if k else 'benign'}"
+        for i, (s, p, k) in enumerate(zip(size, proto, scan, strict=True))
+    ]
+    (folder / "flows.csv").write_text("\n".join(["bytes,proto,kind", *rows]) + "\n")
+    return folder / "flows.csv"
+
+
+@pytest.fixture(scope="module")
+def run(flows):
+    """Return a run on the flows."""
+    directory = flows.parent / "run"
+    sillar(
+        *("train", "table", "--data", flows, "--target", "kind"),
+        *("--set", 'data.log=["bytes"]', "--out", directory),
+    )
+    return directory
+
+
+def test_three_commands(flows, run, tmp_path):
+    metrics = as_json("evaluate", run)["metrics"]
+    assert metrics["accuracy"] > 0.85
+    record = json.loads((run / "run.json").read_text())
+    assert metrics["accuracy"] == record["metrics"]["accuracy"]
+    (tmp_path / "new.csv").write_text(
+        "proto,bytes,user\nudp,12,a\ntcp,2500,b\ngre,,c\n"
+    )
+    found = as_json("predict", run, tmp_path / "new.csv")["predictions"]
+    assert [row["class"] for row in found[:2]] == ["scan", "benign"]
+    assert len(found) == 3
+
+
+def test_nothing_is_learned_of_the_test_part(flows, run, tmp_path):
+    """A canary among the rows to test on leaves the weights the same, to the bit."""
+    lines = flows.read_text().splitlines()
+    changed = tmp_path / "flows.csv"
+    head, rows = lines[0], lines[1:]
+    poisoned = [
+        row.replace(",tcp,", ",canary,").replace(",udp,", ",canary,") for row in rows
+    ]
+    changed.write_text("\n".join([head, *rows]) + "\n")
+    (tmp_path / "test.csv").write_text("\n".join([head, *poisoned]) + "\n")
+    models = []
+    for test in ("flows.csv", "test.csv"):
+        out = tmp_path / test.partition(".")[0]
+        sillar(
+            *("train", "table", "--data", tmp_path, "--target", "kind"),
+            *("--set", 'data.path="flows.csv"', "--set", f'data.test_path="{test}"'),
+            *("--epochs", 2, "--out", out),
+        )
+        models.append((out / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+    assert b"canary" not in models[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--target", "kind"), "name it with --data FILE"),
+        (("--data", "FLOWS"), "name the column of answers with --target"),
+        (("--data", "FLOWS", "--target", "label"), "no column 'label'"),
+    ],
+)
+def test_mistakes_are_told(flows, in_process, options, text):
+    given = [flows if option == "FLOWS" else option for option in options]
+    assert text in in_process("train", "table", *given, code=2)
