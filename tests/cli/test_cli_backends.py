@@ -11,6 +11,8 @@ from command_line import as_json, environment, sillar
 
 import sillar as sl
 from sillar.backends import OPTIONAL
+from sillar.cli.plan import make_plan
+from sillar.cli.recipe import changed, checked, read_recipe
 
 INSTALLED = [
     n
@@ -42,6 +44,36 @@ def test_a_recipe_reaches_the_same_from_the_same_seed(runs, name):
     assert record["recipe"]["training"]["backend"] == name
     assert (record["backend"]["name"], record["backend"]["device"]) == (name, "cpu")
     assert record["backend"]["version"]
+
+
+class Curve(sl.Callback):
+    """The mean loss so far after each of the first 20 steps."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_step(self, run):
+        self.losses.append(run.sums["loss"] / run.sums["examples"])
+        if run.step == 20:
+            run.end("enough")
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_recipe_starts_with_the_same_curve(name):
+    curves = []
+    sl.set_exact_convolution(True)
+    try:
+        for backend in ("numpy", name):
+            _, tables = read_recipe("digits")
+            changes = [("training.backend", backend), ("training.epochs", 3)]
+            plan, curve = make_plan(checked(changed(tables, changes))), Curve()
+            options = plan.arguments | {"callbacks": [curve], "validation": None}
+            sl.fit(plan.model, plan.loss, plan.optimizer, plan.parts.train, **options)
+            curves.append(curve.losses)
+    finally:
+        sl.set_exact_convolution(False)
+    assert len(curves[0]) == 20
+    np.testing.assert_allclose(*curves, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", INSTALLED)
