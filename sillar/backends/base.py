@@ -283,7 +283,7 @@ class Backend(ABC):
         return attention.slope(self, g, qkv, allowed, heads, causal)
 
 
-OPTIONAL = ("jax", "torch")  # back ends with a library of their own
+OPTIONAL = ("torch",)  # back ends with a library of their own
 _BY_TYPE: dict[type, Backend] = {}
 _BACKENDS: dict[str, Backend] = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from rich.console import RenderableType
@@ -31,8 +30,6 @@ def examine() -> dict[str, Any]:
 
 def backend_state(name: str) -> str:
     """Return whether a back end is ready, and if not, what it takes."""
-    if importlib.util.find_spec(f"sillar.backends.{name}") is None:
-        return "not in this release"
     try:
         devices = ", ".join(load(name).devices())
     except DependencyError:
