@@ -100,7 +100,7 @@ def test_core_is_ordered_inside(path):
 LIBRARIES = [
     *("jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"),
     *("cv2", "pyarrow"),
-    *("jinja2", "matplotlib"),
+    *("jinja2", "matplotlib", "tensorboardX"),
 ]
 
 
@@ -109,6 +109,7 @@ def test_a_library_is_imported_in_its_own_place_only(library):
     places = {
         "jinja2": ("evidence/page.py",),
         "matplotlib": ("evidence/figures.py",),
+        "tensorboardX": ("train/track.py",),
         "typer": ("cli",),
         "rich": ("cli",),
         "cv2": ("data/images.py",),

@@ -25,6 +25,7 @@ from sillar.cli.options import (
     Resume,
     Seed,
     Target,
+    Track,
     Workers,
 )
 from sillar.cli.recipe import parse_change
@@ -87,6 +88,7 @@ def train(
     backend: Backend = None,
     device: Device = None,
     workers: Workers = None,
+    track: Track = False,
     out: Out = None,
     resume: Resume = None,
     changes: Changes = None,
@@ -105,18 +107,12 @@ def train(
         "training.backend": backend,
         "training.device": device,
         "training.workers": workers,
+        "training.track": track or None,
     }
     given = [parse_change(text) for text in changes or []]
     given += [(key, value) for key, value in options.items() if value is not None]
     directory, record = train(recipe, given, out, resume)
-    metrics = record["metrics"]
-    if as_json:
-        show.as_json({"run": str(directory), "metrics": metrics})
-    else:
-        show.put(show.summary(metrics, "test"), show.run_line(directory))
-    if record.get("failed"):
-        show.fail(f"training failed: {record.get('reason')}")
-        raise typer.Exit(2)
+    _trained(directory, record, as_json)
 
 
 @app.command()
@@ -347,6 +343,18 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     from sillar.cli.doctor import examine, tables
 
     _output(examine(), tables, as_json)
+
+
+def _trained(directory: Path, record: dict[str, Any], as_json: bool) -> None:
+    """Print what a run came to; a failed one ends with 2."""
+    metrics = record["metrics"]
+    if as_json:
+        show.as_json({"run": str(directory), "metrics": metrics})
+    else:
+        show.put(show.summary(metrics, "test"), show.run_line(directory))
+    if record.get("failed"):
+        show.fail(f"training failed: {record.get('reason')}")
+        raise typer.Exit(2)
 
 
 def _output(result: dict[str, Any], tables: Any, as_json: bool) -> None:

@@ -55,6 +55,12 @@ Workers = Annotated[
     int | None,
     typer.Option(metavar="N", help="Processes that read the batches ahead."),
 ]
+Track = Annotated[
+    bool,
+    typer.Option(
+        "--track", metavar="", help="Write metrics.csv and TensorBoard's events too."
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

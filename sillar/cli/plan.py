@@ -275,6 +275,10 @@ def _check_training(training: dict[str, Any]) -> None:
     for name in ("epochs", "batch_size"):
         at_least("training", name, training[name], 1)
     at_least("training", "workers", training["workers"], 0)
+    if not isinstance(training["track"], bool):
+        raise ConfigError(
+            f"training: track must be true or false, got {training['track']!r:.40}"
+        )
     backend, device = training["backend"], training["device"]
     if backend not in ("numpy", *OPTIONAL):
         raise ConfigError(

@@ -5,7 +5,7 @@
     [loss]       type and arguments
     [optimizer]  type and arguments
     [schedule]   optional: type and arguments; its lr defaults to the optimizer's
-    [training]   epochs, batch_size, seed, backend, device, workers, transforms,
+    [training]   epochs, batch_size, seed, backend, device, workers, track, transforms,
                  penalty, early_stopping
 
 A table that is optional may be empty, which is the same as none.
@@ -33,6 +33,7 @@ TRAINING: dict[str, Any] = {
     "backend": "numpy",
     "device": "cpu",
     "workers": 0,
+    "track": False,
     "transforms": [],
     "penalty": {},
     "early_stopping": {},

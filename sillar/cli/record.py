@@ -1,7 +1,7 @@
 """The directory of a run, and `run.json` in it: all it takes to train again.
 
     run.json             recipe, seed, machine, data, times, why it ended, test metrics
-    metrics.jsonl        one line per epoch
+    metrics.jsonl        one line per epoch; metrics.csv and events/ on request
     checkpoint/          what a killed run goes on from
     model.safetensors    the trained model
 
@@ -26,7 +26,8 @@ from sillar.train.checkpoint import FILE
 
 RECORD = "run.json"
 MODEL = "model.safetensors"
-OWN = (RECORD, MODEL, "metrics.jsonl", "checkpoint")  # names in a run's directory
+# Names in a run's directory.
+OWN = (RECORD, MODEL, "metrics.jsonl", "checkpoint", "metrics.csv", "events")
 LIMIT = 2**24  # bytes
 VERSION = 1
 

@@ -25,12 +25,13 @@ from sillar.cli.record import (
     write_record,
 )
 from sillar.errors import ConfigError, DataError
-from sillar.train import Run, fit, save
+from sillar.train import CSVLog, Run, TensorBoard, fit, save
 
 Changes = Sequence[tuple[str, Any]]
 CHANGEABLE = (
     "training.epochs",
     "training.workers",
+    "training.track",
     "data.folder",
 )  # of a run that goes on
 
@@ -107,7 +108,7 @@ def _finish(
     sweep(directory)
     write_record(directory, record)
     try:
-        run = _fit(directory, plan)
+        run = _fit(directory, plan, track=record["recipe"]["training"]["track"])
         record["reason"] = run.reason or f"all {run.epochs} epochs are done"
         if run.interrupted:
             write_record(directory, record | {"ended": now()})
@@ -124,13 +125,14 @@ def _finish(
     return directory, record
 
 
-def _fit(directory: Path, plan: Plan) -> Run:
+def _fit(directory: Path, plan: Plan, *, track: bool) -> Run:
+    logs = [CSVLog(directory), TensorBoard(directory)] if track else []
     return fit(
         plan.model,
         plan.loss,
         plan.optimizer,
         plan.parts.train,
-        callbacks=[*plan.stopping, progress()],
+        callbacks=[*plan.stopping, progress(), *logs],
         run_dir=directory,
         resume=True,  # from the checkpoint, if there is one
         **plan.arguments,

@@ -8,14 +8,17 @@ from sillar.train.fit import fit
 from sillar.train.model_files import load, save
 from sillar.train.run import Run
 from sillar.train.sample import sample
+from sillar.train.track import CSVLog, TensorBoard
 
 __all__ = [
+    "CSVLog",
     "Callback",
     "Checkpoint",
     "EarlyStopping",
     "MetricsLog",
     "Progress",
     "Run",
+    "TensorBoard",
     "evaluate",
     "every",
     "fit",

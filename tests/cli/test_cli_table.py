@@ -81,3 +81,16 @@ def test_nothing_is_learned_of_the_test_part(flows, run, tmp_path):
 def test_mistakes_are_told(flows, in_process, options, text):
     given = [flows if option == "FLOWS" else option for option in options]
     assert text in in_process("train", "table", *given, code=2)
+
+
+def test_track_writes_for_other_tools(flows, tmp_path):
+    out = tmp_path / "run"
+    common = ("train", "table", "--data", flows, "--target", "kind", "--epochs", 2)
+    sillar(*common, "--track", "--out", out)
+    assert len((out / "metrics.csv").read_text().splitlines()) == 3
+    assert len(list((out / "events").glob("events.out.tfevents.*"))) == 1
+
+
+def test_track_is_true_or_false(flows, in_process):
+    given = ("--data", flows, "--target", "kind", "--set", "training.track=3")
+    assert "true or false" in in_process("train", "table", *given, code=2)
