@@ -133,6 +133,7 @@ def test_all_of_a_recipe_ends_up_in_the_record(two_moons, tmp_path):
         "backend": "numpy",
         "device": "cpu",
         "workers": 0,
+        "track": False,
         "transforms": [
             {"type": "SkipNonFinite"},
             {"type": "ClipNorm", "max_norm": 1.0},
