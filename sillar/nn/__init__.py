@@ -14,6 +14,7 @@ from sillar.nn.activations import (
     Tanh,
 )
 from sillar.nn.attention import Attention
+from sillar.nn.branches import Parallel, ReconstructionError
 from sillar.nn.convnet import ConvNet, Convolutional, ResidualBlock, ResNet
 from sillar.nn.convolutions import Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from sillar.nn.cross_entropy import CrossEntropy, Focal
@@ -81,9 +82,11 @@ __all__ = [
     "Loss",
     "MaxPool1D",
     "MaxPool2D",
+    "Parallel",
     "Parameter",
     "Parameters",
     "ReLU",
+    "ReconstructionError",
     "Recurrent",
     "ResNet",
     "ResidualBlock",

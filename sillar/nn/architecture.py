@@ -17,6 +17,7 @@ from sillar.errors import ConfigError
 from sillar.nn import (
     activations,
     attention,
+    branches,
     convnet,
     convolutions,
     images,
@@ -55,6 +56,14 @@ LAYERS: dict[str, type[Layer]] = {
         *(activations.Softmax, activations.Softplus, activations.Tanh),
     )
 }
+CONTAINERS: dict[str, type[layers.Container]] = {
+    kind.__name__: kind
+    for kind in (
+        layers.Sequential,
+        branches.Parallel,
+        branches.ReconstructionError,
+    )
+}
 FLAGS = frozenset(
     (
         *("bias", "affine", "approximate", "fixed", "causal", "rotary", "tied"),
@@ -81,12 +90,13 @@ def describe(layer: Layer) -> dict[str, Any] | None:
 
 
 def _describe(layer: Layer) -> dict[str, Any] | None:
-    if type(layer) is layers.Sequential:
+    name = type(layer).__name__
+    if isinstance(layer, layers.Container) and CONTAINERS.get(name) is type(layer):
         parts = [_describe(part) for part in layer.layers]
-        return None if None in parts else {"type": "Sequential", "layers": parts}
-    if LAYERS.get(type(layer).__name__) is not type(layer):
+        return None if None in parts else {"type": name, "layers": parts}
+    if LAYERS.get(name) is not type(layer):
         return None
-    described: dict[str, Any] = {"type": type(layer).__name__}
+    described: dict[str, Any] = {"type": name}
     for name, value in arguments(layer).items():
         if name == "initializer":
             if INITIALIZERS.get(value.__name__) is not value:
@@ -131,14 +141,15 @@ def _largest(value: Any) -> int:
 def _build(description: Any, owner: str, depth: int) -> Layer:
     if depth > DEPTH:
         raise ConfigError(f"{owner}: more than {DEPTH} containers in one another")
-    if isinstance(description, Mapping) and description.get("type") == "Sequential":
+    kind = description.get("type") if isinstance(description, Mapping) else None
+    if isinstance(kind, str) and kind in CONTAINERS:
         parts = description.get("layers")
         if not isinstance(parts, list) or set(description) != {"type", "layers"}:
             raise ConfigError(
-                f"{owner}: Sequential takes (layers), a list of tables, got"
+                f"{owner}: {kind} takes (layers), a list of tables, got"
                 f" {sorted(map(str, description))!r:.80}"
             )
-        return layers.Sequential(
+        return CONTAINERS[kind](
             *(_build(part, f"{owner}.{i}", depth + 1) for i, part in enumerate(parts))
         )
     if not isinstance(description, Mapping):

@@ -45,19 +45,16 @@ def dropout(x: Tensor, p: float) -> Tensor:
     return x * (kept * (1 / (1 - p)))
 
 
-class Sequential(Layer):
-    """Layers one after another."""
+class Container(Layer):
+    """What holds other layers, in `layers`."""
 
     def __init__(self, *layers: Layer) -> None:
         for layer in layers:
             if not isinstance(layer, Layer):
-                raise ConfigError(f"Sequential: expected layers, got {layer!r:.60}")
+                raise ConfigError(
+                    f"{type(self).__name__}: expected layers, got {layer!r:.60}"
+                )
         self.layers = layers
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -66,11 +63,26 @@ class Sequential(Layer):
         return self.layers[i]
 
     def __repr__(self) -> str:
+        name = type(self).__name__
         rows = (f"  {layer!r},\n".replace("\n", "\n  ")[:-2] for layer in self.layers)
-        return f"Sequential(\n{''.join(rows)})" if self.layers else "Sequential()"
+        return f"{name}(\n{''.join(rows)})" if self.layers else f"{name}()"
 
     def _label(self) -> str:
-        return "Sequential"
+        return type(self).__name__
+
+
+def in_turn(layers: tuple[Layer, ...], x: Tensor) -> Tensor:
+    """Return what the layers make of x, one after another."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+class Sequential(Container):
+    """Layers one after another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return in_turn(self.layers, x)
 
 
 class Dense(Layer):

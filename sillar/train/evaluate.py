@@ -12,7 +12,7 @@ from sillar.core.tensor import Tensor, wrap
 from sillar.data import Dataset, StoredArray
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.nn import CrossEntropy, Embedding, Layer, Loss, Sequential, Sigmoid, Softmax
-from sillar.nn.architecture import LAYERS
+from sillar.nn.architecture import CONTAINERS, LAYERS
 from sillar.optim.checks import integer
 from sillar.train import metrics as m
 
@@ -158,7 +158,7 @@ def converter(model: Layer) -> Convert:
     Integers stay integers for a model with an embedding or a layer of your own.
     """
     dtype = model_dtype(model)
-    known = {*LAYERS.values(), Sequential} - {Embedding}
+    known = {*LAYERS.values(), *CONTAINERS.values()} - {Embedding}
     kinds = "fiub" if all(type(part) in known for part in layers_of(model)) else "f"
     return lambda x: x.astype(dtype, copy=False) if x.dtype.kind in kinds else x
 

@@ -12,8 +12,8 @@ from sillar.core.rng import Rng
 from sillar.core.tape import place
 from sillar.core.tensor import Tensor, wrap
 from sillar.errors import CompileError, GradientError
-from sillar.nn import Layer, Loss, Sequential
-from sillar.nn.architecture import LAYERS
+from sillar.nn import Layer, Loss
+from sillar.nn.architecture import CONTAINERS, LAYERS
 from sillar.train.evaluate import compute_loss, layers_of
 
 
@@ -83,7 +83,7 @@ class Step:
 
 def _foreign(model: Layer, loss: Loss) -> str:
     """Return why the step is not compiled unasked, or nothing."""
-    known = {*LAYERS.values(), Sequential}
+    known = {*LAYERS.values(), *CONTAINERS.values()}
     parts: list[Any] = [part for part in layers_of(model) if type(part) not in known]
     parts += [loss] if type(loss).__module__.partition(".")[0] != "sillar" else []
     if not parts:

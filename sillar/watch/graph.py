@@ -14,7 +14,8 @@ from sillar.core.grad import grad, recorded
 from sillar.core.listen import Listener
 from sillar.core.tensor import Tensor
 from sillar.errors import GradientError
-from sillar.nn import Layer, Sequential
+from sillar.nn import Layer
+from sillar.nn.layers import Container
 from sillar.watch.where import Places, named_layers
 
 Path = tuple[str, ...]
@@ -83,7 +84,7 @@ def graph_of(
 
 def kind_of(layer: Layer) -> str:
     """Return the layer in a few words, as Dense(288, 10)."""
-    if isinstance(layer, Sequential):
+    if isinstance(layer, Container):
         return type(layer).__name__
     return label(layer).removesuffix("()")
 

@@ -12,7 +12,14 @@ from sillar import nn
 from sillar.core.describe import signature
 from sillar.errors import ConfigError, FormatError, SillarError
 from sillar.files import write_arrays
-from sillar.nn.architecture import DEPTH, INITIALIZERS, LAYERS, build, describe
+from sillar.nn.architecture import (
+    CONTAINERS,
+    DEPTH,
+    INITIALIZERS,
+    LAYERS,
+    build,
+    describe,
+)
 from sillar.testing.cases.layers import CASES, normal
 
 
@@ -189,7 +196,7 @@ values = some.recursive(
     ),
     max_leaves=6,
 )
-kinds = some.sampled_from([*LAYERS, "Sequential", "Layer", "type", ""])
+kinds = some.sampled_from([*LAYERS, *CONTAINERS, "Layer", "type", ""])
 
 
 def arguments_of(kind):

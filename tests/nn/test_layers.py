@@ -6,7 +6,7 @@ import pytest
 import sillar as sl
 from sillar import nn
 from sillar.errors import ConfigError, DataError, DtypeError, ShapeError
-from sillar.nn.architecture import LAYERS
+from sillar.nn.architecture import CONTAINERS, LAYERS
 from sillar.testing import check_layer
 from sillar.testing.cases.layers import CASES, SOBEL, normal
 
@@ -21,7 +21,7 @@ def test_layers_keep_the_promises_of_a_layer(layer, inputs):
 def test_every_layer_has_a_case():
     assert {type(layer).__name__ for layer, _ in CASES.values()} == {
         *LAYERS,
-        "Sequential",
+        *CONTAINERS,
     }
 
 
@@ -29,7 +29,7 @@ def test_every_layer_has_a_case():
 def test_constructors_keep_their_arguments_and_show_them(layer, inputs):
     text = repr(layer)
     assert text.startswith(type(layer).__name__)
-    if type(layer) is not nn.Sequential and "fixed" not in text:
+    if type(layer).__name__ not in CONTAINERS and "fixed" not in text:
         assert repr(eval(text, vars(nn))) == text
 
 
@@ -136,11 +136,16 @@ MISTAKES = {
     "GRU": (nn.GRU(3, 2), normal(2, 4, 2), r"\(batch, time, 3\).* got \(2, 4, 2\)"),
     "Flatten": (nn.Flatten(), np.array(1.0), r"\(n, \.\.\.\), got a scalar"),
     "Softmax": (nn.Softmax(axis=2), normal(2, 3), r"\(2, 3\), axis=2"),
+    "ReconstructionError": (
+        nn.ReconstructionError(nn.Flatten()),
+        normal(2, 3, 1),
+        r"give back \(2, 3, 1\), got \(2, 3\)",
+    ),
     "Softmax-empty": (nn.Softmax(), normal(2, 0), r"\(2, 0\)"),
 }
 ANY_SHAPE = {
     *("Dropout", "ELU", "GELU", "LeakyReLU", "ReLU", "Sigmoid", "SiLU", "Softplus"),
-    *("Tanh", "Sequential"),
+    *("Tanh", "Sequential", "Parallel"),
     "Embedding",  # takes indices of any shape; what they may hold is tested below
 }
 
@@ -151,13 +156,15 @@ def test_wrong_shapes_are_reported_at_the_layer(layer, x, message):
     for rng in (None, sl.Rng(0)):
         with pytest.raises(ShapeError, match=message) as caught:
             model(x, rng=rng)
-        assert str(caught.value).endswith(f"[in Sequential > Sequential > {layer!r}]")
+        assert str(caught.value).endswith(
+            f"[in Sequential > Sequential > {layer._label()}]"
+        )
 
 
 def test_every_layer_refuses_a_wrong_shape_or_takes_any():
     refusing = {type(layer).__name__ for layer, *_ in MISTAKES.values()}
     assert refusing.isdisjoint(ANY_SHAPE)
-    assert refusing | ANY_SHAPE == {*LAYERS, "Sequential"}
+    assert refusing | ANY_SHAPE == {*LAYERS, *CONTAINERS}
 
 
 @pytest.mark.parametrize(

@@ -215,5 +215,17 @@ CASES = {
         ),
         [normal(3, 3, 3, 1)],
     ),
+    "Parallel": (
+        nn.Parallel(nn.Dense(3, 2), nn.Sequential(nn.Tanh(), nn.Dropout(0.2))),
+        [normal(4, 3)],
+    ),
+    "ReconstructionError": (
+        nn.ReconstructionError(nn.Dense(3, 2), nn.Tanh(), nn.Dense(2, 3)),
+        [normal(4, 3)],
+    ),
+    "ReconstructionError-sequence": (
+        nn.ReconstructionError(nn.Dense(3, 3)),
+        [normal(2, 4, 3)],
+    ),
     "Sequential-empty": (nn.Sequential(), [normal(3, 2)]),
 }
