@@ -12,7 +12,7 @@ from sillar import train
 from sillar.cli import show
 from sillar.cli.inputs import arrange, read_examples
 from sillar.cli.record import model_of
-from sillar.data import TableTransform, read_columns
+from sillar.data import TableTransform, read_columns, read_text
 from sillar.errors import ConfigError, FormatError
 from sillar.files import read_header
 from sillar.nn import Layer, Sequential, Sigmoid, Softmax
@@ -35,7 +35,7 @@ def predict(
             f"predict: {str(path)!r} is a character model: see what it writes with"
             " sillar sample"
         )
-    x = arrange(_read(path, examples, notes), notes)
+    x = arrange(_read(path, examples), notes)
     outputs = train.predict(model, x)
     outputs = outputs.reshape(len(outputs), -1).astype(np.float64)
     if not np.isfinite(outputs).all():
@@ -48,15 +48,14 @@ def predict(
     return result | {"predictions": list(_ranked(model, outputs, names, top))}
 
 
-def _read(path: Path, examples: Path, notes: dict[str, Any]) -> np.ndarray:
-    """Return the examples as numbers, those of a table as the model was given them."""
-    if notes.get("table") is None:
+def _read(path: Path, examples: Path) -> np.ndarray:
+    """Return the examples as numbers; raw ones as the model's encoder makes them."""
+    encoder = train.load_encoder(path)
+    if encoder is None:
         return read_examples(examples)
-    try:
-        transform = TableTransform.build(notes["table"])
-    except FormatError as error:
-        raise FormatError(f"{str(path)!r}: {error}") from None
-    return transform(read_columns(examples))
+    if isinstance(encoder, TableTransform):
+        return encoder(read_columns(examples))
+    return encoder(read_text(examples).splitlines())
 
 
 def read_notes(path: Path) -> dict[str, Any]:

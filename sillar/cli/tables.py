@@ -41,7 +41,7 @@ class Table(Source):
 
     @property
     def notes(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return the fitted transform as plain data, once the parts were read."""
+        """Return the fitted transform, once the parts were read."""
         return self.found
 
     def parts(self, seed: int) -> Parts:
@@ -64,7 +64,7 @@ class Table(Source):
             log=self.log or (),
             drop=self.drop or (),
         ).fit(_rows_of(columns, train))
-        self.found["table"] = transform.describe()
+        self.found["encoder"] = transform
         name = Path(self.path or self.folder).stem
 
         def part(chosen: Dataset, source: Columns) -> Dataset:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import reprlib  # what came may be nested deeper than repr can go
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sillar.data.encoder import Encoder
 from sillar.errors import ConfigError, DataError, FormatError
 
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
@@ -15,7 +17,7 @@ LIMIT = 10.0  # standard deviations: what is further away is brought to it
 MOST = 4096  # categories of a column
 
 
-class TableTransform:
+class TableTransform(Encoder):
     """A fitted map from columns of text or numbers to rows of float32.
 
     A number is less the mean and divided by the deviation of the rows it was fitted
@@ -24,8 +26,8 @@ class TableTransform:
     becomes one column of 0 and 1 for each value seen; one never seen is 0 in all, and
     missing is a value. Columns that are not named are numbers if all their cells are.
 
-    Fit it on the rows to train on alone. `describe` gives plain data, which a model's
-    file keeps, and `TableTransform.build` the transform again.
+    Fit it on the rows to train on alone. `save(model, path, encoder=transform)`
+    keeps it in the model's file.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class TableTransform:
             )
         self._fitted: list[dict[str, Any]] | None = None
 
-    def fit(self, columns: Mapping[str, Sequence[Any]]) -> TableTransform:
+    def fit(self, columns: Mapping[str, Sequence[Any]], /) -> TableTransform:
         """Learn scales and categories from these rows; return the transform."""
         _length(columns)
         for name in (*self.numbers, *self.categories, *self.log, *self.drop):
@@ -61,7 +63,7 @@ class TableTransform:
         self._fitted = [self._learn(name, columns[name]) for name in kept]
         return self
 
-    def __call__(self, columns: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def __call__(self, columns: Mapping[str, Sequence[Any]], /) -> np.ndarray:
         """Return the rows as float32 (n, len(self.names)); other columns are left."""
         n = _length(columns)
         parts = []
@@ -99,7 +101,8 @@ class TableTransform:
         known = isinstance(columns, list) and described.get("type") == "TableTransform"
         if not known or not columns or not all(map(_is_column, columns)):
             raise FormatError(
-                f"TableTransform: expected what describe() gives, got {described!r:.80}"
+                f"TableTransform: expected what describe() gives, got"
+                f" {reprlib.repr(described)}"
             )
         made = cls()
         made._fitted = columns

@@ -5,7 +5,7 @@ from sillar.train.callbacks import Callback, EarlyStopping, MetricsLog, Progress
 from sillar.train.checkpoint import Checkpoint
 from sillar.train.evaluate import evaluate, predict
 from sillar.train.fit import fit
-from sillar.train.model_files import load, save
+from sillar.train.model_files import load, load_encoder, save
 from sillar.train.run import Run
 from sillar.train.sample import sample
 from sillar.train.track import CSVLog, TensorBoard
@@ -23,6 +23,7 @@ __all__ = [
     "every",
     "fit",
     "load",
+    "load_encoder",
     "metrics",
     "predict",
     "sample",

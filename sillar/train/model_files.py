@@ -17,23 +17,36 @@ from typing import Any
 
 import numpy as np
 
+from sillar.data.encoder import Encoder
+from sillar.data.encoders import build_encoder
 from sillar.errors import ConfigError, FormatError, SillarError
 from sillar.files import Header, read_header, read_into, write_arrays
 from sillar.nn import Layer
 from sillar.nn.architecture import build, describe
 
 KEY = "sillar"
+ENCODER = "encoder"  # the note that describes it
 VERSION = 1
 
 
-def save(model: Layer, path: str | Path, **notes: Any) -> None:
+def save(
+    model: Layer, path: str | Path, *, encoder: Encoder | None = None, **notes: Any
+) -> None:
     """Write the model's arrays and architecture to `path`, whole or not at all.
 
-    `notes` are kept beside them: plain data such as classes=["benign", "malware"]. A
-    model is saved without its architecture if that cannot be built from the closed
-    list, as one with layers of your own. Tied weights are stored once, and tied again.
+    With `encoder`, what turned raw data into the model's input goes with it, for
+    `load_encoder`. `notes` are kept too: plain data such as
+    classes=["benign", "malware"]. A model is saved without its architecture if that
+    cannot be built from the closed list, as one with layers of your own. Tied weights
+    are stored once, and tied again.
     """
     arrays = model.state()
+    if encoder is not None:
+        if not isinstance(encoder, Encoder):
+            raise ConfigError(
+                f"save: expected an encoder, as CharTokenizer, got {encoder!r:.60}"
+            )
+        notes[ENCODER] = encoder.describe()
     about = {"version": VERSION, "architecture": _architecture(model), "notes": notes}
     try:
         text = json.dumps(about, allow_nan=False, default=_number)
@@ -63,6 +76,18 @@ def load(path: str | Path, model: Layer | None = None) -> Layer:
             buffer.data = np.empty(buffer.shape, header.entries[name].dtype)
         read_into(path, model.state())
     return model
+
+
+def load_encoder(path: str | Path) -> Encoder | None:
+    """Return the encoder that was saved with the model in `path`, None without one."""
+    notes = about(read_header(path), path).get("notes")
+    described = notes.get(ENCODER) if isinstance(notes, dict) else None
+    if described is None:
+        return None
+    try:
+        return build_encoder(described)
+    except (SillarError, OverflowError) as error:
+        raise FormatError(f"load_encoder {str(path)!r}: {error!s:.500}") from None
 
 
 def about(header: Header, path: str | Path) -> dict[str, Any]:

@@ -266,3 +266,18 @@ def test_what_is_no_model_is_named(tmp_path, in_process):
     (tmp_path / "x").write_bytes(b"nothing at all")
     for target in ("none.safetensors", "x", "."):
         assert in_process("predict", tmp_path / target, "x.npy", code=2)
+
+
+def test_raw_texts_are_read_by_the_model_s_tokenizer(tmp_path):
+    """One line is one text; what the file holds decides nothing but that."""
+    texts = ["buy now", "hello you", "buy pills now", "hi you"]
+    tokenizer = sl.data.WordTokenizer(length=3).fit(texts)
+    words = nn.Embedding(tokenizer.size, 4), nn.Flatten(), nn.Dense(12, 2)
+    model = nn.Sequential(*words).init(sl.Rng(0))
+    data = sl.data.Dataset(tokenizer(texts), np.array([1, 0, 1, 0]), ("ham", "spam"))
+    sl.fit(model, sl.CrossEntropy(), sl.Adam(0.1), data, epochs=20, callbacks=())
+    path = tmp_path / "model.safetensors"
+    sl.save(model, path, encoder=tokenizer, classes=["ham", "spam"])
+    (tmp_path / "new.txt").write_text("hello you\nbuy now\n")
+    found = as_json("predict", path, tmp_path / "new.txt")["predictions"]
+    assert [row["class"] for row in found] == ["ham", "spam"]

@@ -13,8 +13,6 @@ import sillar as sl
 from sillar import nn
 from sillar.data import TableTransform, read_columns
 from sillar.errors import ConfigError, DataError, FormatError
-from sillar.files import read_header
-from sillar.train.model_files import about
 
 FLOWS = {
     "bytes": ["10", "20", "60", "", "10"],
@@ -98,9 +96,8 @@ def test_a_model_file_keeps_it(tmp_path):
     transform = TableTransform().fit(FLOWS)
     model = nn.Sequential(nn.Dense(6, 2)).init(sl.Rng(0))
     path = tmp_path / "m.safetensors"
-    sl.save(model, path, table=transform.describe())
-    notes = about(read_header(path), path)["notes"]
-    again = TableTransform.build(notes["table"])
+    sl.save(model, path, encoder=transform)
+    again = sl.load_encoder(path)
     assert again.names == transform.names
     np.testing.assert_array_equal(again(FLOWS), transform(FLOWS))
 
