@@ -19,6 +19,7 @@ LAYERS = (
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
     ("watch", "evidence"),
+    ("detectors",),
     ("cli",),
     ("__main__",),
 )

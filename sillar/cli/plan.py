@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sillar import data, nn, optim
 from sillar.backends import OPTIONAL, load
+from sillar.cli.detecting import DETECTORS
 from sillar.cli.origin import Parts, Source
 from sillar.cli.recipe import leaves
 from sillar.cli.sources import source
@@ -22,7 +23,7 @@ from sillar.nn import Layer, Loss
 from sillar.nn.architecture import build
 from sillar.nn.layers import at_least
 from sillar.optim import Accumulate, Optimizer, Schedule
-from sillar.train import EarlyStopping, predict
+from sillar.train import EarlyStopping, fit, predict
 from sillar.train.evaluate import class_count, mean_loss, scores_of
 from sillar.train.prepare import batches, fill
 
@@ -76,14 +77,38 @@ class Plan:
     notes: dict[str, Any]  # what is kept in the model's file
     stopping: list[EarlyStopping]  # none or one
     arguments: dict[str, Any]  # further ones of `fit`
+    complete: Callable[[Layer], tuple[Layer, dict[str, Any]]] | None = None
+
+    def finish(self) -> None:
+        """Build the detector of the recipe, if any, around the trained model."""
+        if self.complete is not None:
+            self.model, notes = self.complete(self.model)
+            self.notes |= notes
 
 
 def make_plan(recipe: dict[str, Any]) -> Plan:
     """Return the plan of a checked recipe, all of which was tried on two examples."""
-    training = recipe["training"]
-    _check_training(training)
-    loss, origin = make_loss(recipe), source(recipe)
-    parts = origin.parts(training["seed"])
+    _check_training(recipe["training"])
+    detector = recipe["detector"] and make("detector", recipe["detector"], DETECTORS)
+    origin, seed = source(recipe), recipe["training"]["seed"]
+    plan = plan_of(recipe, origin, origin.parts(seed))
+    if detector:
+        plan.complete = lambda model: detector.complete(
+            model, origin, lambda part: trained(recipe, origin, part), seed
+        )
+    return plan
+
+
+def trained(recipe: dict[str, Any], origin: Source, part: Dataset) -> Layer:
+    """Return another model of the recipe, trained on other rows, in silence."""
+    plan = plan_of(recipe, origin, Parts(part, None, part))
+    fit(*(plan.model, plan.loss, plan.optimizer, part), callbacks=(), **plan.arguments)
+    return plan.model
+
+
+def plan_of(recipe: dict[str, Any], origin: Source, parts: Parts) -> Plan:
+    """Return the plan of a checked recipe for these parts."""
+    training, loss = recipe["training"], make_loss(recipe)
     model = build_model(recipe, parts.train)
     changes = make_each("data.augment", origin.augment, AUGMENTATIONS)
     sizes = training["batch_size"], training["seed"]

@@ -5,6 +5,7 @@
     [loss]       type and arguments
     [optimizer]  type and arguments
     [schedule]   optional: type and arguments; its lr defaults to the optimizer's
+    [detector]   optional: what is built around the trained model
     [training]   epochs, batch_size, seed, backend, device, workers, track, transforms,
                  penalty, early_stopping
 
@@ -25,7 +26,7 @@ from sillar.errors import ConfigError
 
 FOLDER = Path(__file__).with_name("recipes")
 LIMIT = 2**20  # bytes
-SECTIONS = ("data", "model", "loss", "optimizer", "schedule", "training")
+SECTIONS = ("data", "model", "loss", "optimizer", "schedule", "training", "detector")
 TRAINING: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 32,

@@ -12,9 +12,11 @@ import numpy as np
 
 from sillar import train
 from sillar.cli.plan import make_loss
+from sillar.cli.predict import read_notes
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
 from sillar.cli.sources import source
+from sillar.cli.thresholds import add_threshold
 from sillar.data import Dataset
 from sillar.data.source import open_source
 from sillar.errors import ConfigError, DataError, SillarError
@@ -24,7 +26,6 @@ from sillar.evidence import (
     brier_score,
     calibration_curve,
     check_splits,
-    choose_threshold,
     figures,
 )
 from sillar.evidence.baselines import headline
@@ -96,7 +97,8 @@ def material_of(directory: Path, folder: Path | None) -> Material:
     parts = origin.parts(recipe["training"]["seed"])
     metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
     history = history_of(directory / "metrics.jsonl")
-    return Material(directory, record, history, parts, model, metrics, origin.notes)
+    notes = {**origin.notes, **read_notes(model_of(directory))}
+    return Material(directory, record, history, parts, model, metrics, notes)
 
 
 def history_of(path: Path) -> list[dict[str, Any]]:
@@ -214,7 +216,10 @@ def _classes(
     _metrics(page.section("Metrics"), material, part, found)
     _baselines(page.section("Baselines"), material, found["accuracy"].value)
     if len(names) == 2:
-        _threshold(page.section("Threshold"), material, part, promise)
+        held = material.parts.validation
+        known = None if held is None else answers_of(material, held)
+        given = material.notes.get("threshold")
+        add_threshold(page.section("Threshold"), part, known, promise, given)
     _mistakes(page.section("Worst mistakes"), material, part, names)
 
 
@@ -275,42 +280,6 @@ def _baselines(section: Section, material: Material, accuracy: float) -> None:
     best = max(row["accuracy"] for row in rows[1:])
     if best >= accuracy:
         section.text("A baseline is as good as the model.", warn=True)
-
-
-def _threshold(
-    section: Section, material: Material, part: Tested, promise: Mapping[str, Any]
-) -> None:
-    held = material.parts.validation
-    if held is None:
-        section.text(
-            "Alarms are raised above a probability of 0.5: there is no validation part"
-            " to choose another threshold on. Set data.validation in the recipe.",
-            warn=True,
-        )
-        return
-    known = answers_of(material, held)
-    assert known is not None
-    chosen = choose_threshold(known.target, known.probabilities[:, 1], **promise)
-    section.text(
-        f"Alarms are raised at a probability of {chosen.value:.4f} and above, chosen on"
-        f" the {len(held)} rows of the validation part: {chosen.reason}."
-    )
-    rows = []
-    for name, rows_of in (("validation", known), ("test", part)):
-        alarms = chosen(rows_of.probabilities[:, 1])
-        true = rows_of.target
-        hits, false = int((alarms & true).sum()), int((alarms & (1 - true)).sum())
-        rows.append(
-            {
-                "part": name,
-                "recall": hits / max(1, int(true.sum())),
-                "precision": hits / max(1, hits + false),
-                "false-alarm rate": false / max(1, int((1 - true).sum())),
-                "missed": int(true.sum()) - hits,
-                "false alarms": false,
-            }
-        )
-    section.table(rows)
 
 
 def _mistakes(

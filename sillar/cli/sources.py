@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sillar.cli.detecting import NslKdd
 from sillar.cli.origin import Examples, Source
 from sillar.cli.tables import Table
 from sillar.cli.texts import Lines, Text
@@ -131,6 +132,7 @@ SOURCES = {
     "mnist": Mnist,
     "csv": Csv,
     "npz": Npz,
+    "nsl-kdd": NslKdd,
     "table": Table,
     "text": Text,
     "lines": Lines,

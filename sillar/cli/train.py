@@ -115,6 +115,8 @@ def _finish(
             raise KeyboardInterrupt
         wanted = any(stopping.waited >= stopping.patience for stopping in plan.stopping)
         record["failed"] = run.stop and not wanted
+        if not record["failed"]:
+            plan.finish()
         save(plan.model, directory / MODEL, **plan.notes)
         record["metrics"] = _tested(plan, run, record)
     except KeyboardInterrupt:

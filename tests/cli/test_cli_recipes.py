@@ -23,7 +23,10 @@ from sillar.nn import Loss
 from sillar.optim import Optimizer, Penalty, Schedule, Transform
 from sillar.train import predict
 
-RECIPES = ("digits", "mnist", "names-gru", "names-lstm", "one-cycle", "table", "text")
+RECIPES = (
+    *("digits", "intrusion", "mnist", "names-gru", "names-lstm", "one-cycle", "table"),
+    "text",
+)
 
 TWO = Dataset(np.zeros((2, 3)), np.arange(2), ("a", "b"))
 

@@ -1,0 +1,94 @@
+"""[detector] of a recipe: what is built around the model once it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sillar.cli.origin import Parts, Source
+from sillar.data import Dataset
+from sillar.detectors import intrusion
+from sillar.detectors.nsl_kdd import TEST, TRAIN, Traffic, read_nsl_kdd
+from sillar.errors import ConfigError
+from sillar.nn import Layer
+
+Fit = Callable[[Dataset], Layer]  # trains another model of the recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class NslKdd(Source):
+    """NSL-KDD: the training file is trained on, and the official test file tested on.
+
+    Nothing is held back: the threshold is chosen on types of attack left out in turn.
+    """
+
+    folder: str = ""
+    train: str = TRAIN
+    test: str = TEST
+
+    def traffic(self) -> Traffic:
+        """Return the connections to train on."""
+        return self._read(self.train)
+
+    def parts(self, seed: int) -> Parts:
+        if self.validation:
+            raise ConfigError(
+                "data: leave validation away: the detector chooses its threshold on"
+                " types of attack that it leaves out of training in turn"
+            )
+        known, test = self.traffic(), self._read(self.test)
+        transform = intrusion.new_transform().fit(known.columns)
+        found = [
+            Dataset(transform(t.columns), t.attacks, intrusion.CLASSES, name)
+            for t, name in ((known, self.train), (test, self.test))
+        ]
+        object.__setattr__(self, "notes", {"encoder": transform})
+        return Parts(found[0], None, found[1])
+
+    def _read(self, name: str) -> Traffic:
+        if not self.folder:
+            raise ConfigError("data: name the folder of NSL-KDD with --data DIR")
+        return read_nsl_kdd(self.folder, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intrusion:
+    """The detector of intrusions, around a classifier of connections."""
+
+    epochs: int = 100
+    folds: int = 5
+    miss: float = 10.0
+    false_alarm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("folds", 2)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{name} must be an integer >= {least}, got {value}")
+
+    def complete(
+        self, model: Layer, origin: Source, fit: Fit, seed: int
+    ) -> tuple[Layer, dict[str, Any]]:
+        """Return the detector's model, and notes on it."""
+        if not isinstance(origin, NslKdd):
+            raise ConfigError('detector: intrusion needs data.source = "nsl-kdd"')
+
+        def train(x: np.ndarray, y: np.ndarray) -> Layer:
+            return fit(Dataset(x, y, intrusion.CLASSES)).to("numpy")
+
+        found = intrusion.complete(
+            model.to("numpy"),
+            origin.traffic(),
+            train,
+            folds=self.folds,
+            epochs=self.epochs,
+            cost=(self.miss, self.false_alarm),
+            seed=seed,
+        )
+        return found.model, found.notes()
+
+
+DETECTORS = {"intrusion": Intrusion}

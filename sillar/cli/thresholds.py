@@ -1,0 +1,65 @@
+"""The threshold in a report: where alarms begin, why there, and what that gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sillar.evidence import choose_threshold
+from sillar.evidence.findings import Tested
+from sillar.evidence.page import Section
+
+
+def add_threshold(
+    section: Section,
+    test: Tested,
+    validation: Tested | None,
+    promise: Mapping[str, Any],
+    given: Any,
+) -> None:
+    """Add the threshold `given` with the model, or one chosen on validation rows."""
+    rows = []
+    if isinstance(given, dict) and "reason" in given:
+        value = 0.5
+        section.text(
+            "Alarms are raised at a probability of 0.5 and above, where the model was"
+            f" set to give it: {given['reason']!s:.300}."
+        )
+        kept = {"recall": "recall", "precision": "precision"}
+        kept["false_alarm_rate"] = "false-alarm rate"
+        rows = [{"part": "where it was chosen"}]
+        rows[0] |= {title: given.get(name, "") for name, title in kept.items()}
+        rows[0] |= {"missed": "", "false alarms": ""}
+    elif validation is None:
+        section.text(
+            "Alarms are raised above a probability of 0.5: there is no validation part"
+            " to choose another threshold on. Set data.validation in the recipe.",
+            warn=True,
+        )
+        return
+    else:
+        scores = validation.probabilities[:, 1]
+        chosen = choose_threshold(validation.target, scores, **promise)
+        value = chosen.value
+        section.text(
+            f"Alarms are raised at a probability of {value:.4f} and above, chosen on"
+            f" the {len(scores)} rows of the validation part: {chosen.reason}."
+        )
+        rows = [_row("validation", validation, value)]
+    section.table([*rows, _row("test", test, value)])
+
+
+def _row(name: str, part: Tested, value: float) -> dict[str, Any]:
+    alarms = (part.probabilities[:, 1] >= value).astype(np.int64)
+    true = part.target
+    hits, false = int((alarms & true).sum()), int((alarms & (1 - true)).sum())
+    return {
+        "part": name,
+        "recall": hits / max(1, int(true.sum())),
+        "precision": hits / max(1, hits + false),
+        "false-alarm rate": false / max(1, int((1 - true).sum())),
+        "missed": int(true.sum()) - hits,
+        "false alarms": false,
+    }

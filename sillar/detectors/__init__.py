@@ -1,0 +1,1 @@
+"""Detectors: one readable file for each use, where the other parts meet."""
