@@ -13,6 +13,7 @@ from sillar.data.tokenizers import checked
 from sillar.errors import ConfigError, FormatError
 
 ANY = "<*>"  # stands for a word that changes
+SETTINGS = ("similarity", "depth", "max_templates")
 UNKNOWN = 0  # the number of a line that fits no template
 WORDS = 256  # of a line; the rest is left away
 
@@ -24,22 +25,24 @@ class LogTokenizer(Encoder):
     many words and begin with the same `depth` words, words with a digit counting as
     equal. If the share of equal words is `similarity` or more it joins the best, and
     where they differ the template has <*>; otherwise it is a new template, until there
-    are `most`. `learn` takes one line as it comes, `fit` many; a call learns nothing.
+    are `max_templates`. `learn` takes one line as it comes, `fit` many; a call learns
+    nothing.
     """
 
     def __init__(
-        self, *, similarity: float = 0.7, depth: int = 2, most: int = 10_000
+        self, *, similarity: float = 0.7, depth: int = 2, max_templates: int = 10_000
     ) -> None:
         if not isinstance(similarity, float | int) or not 0 < similarity <= 1:
             raise ConfigError(
                 f"LogTokenizer: similarity must be in (0, 1], got {similarity!r:.40}"
             )
-        for name, value in (("depth", depth), ("most", most)):
+        for name, value in (("depth", depth), ("max_templates", max_templates)):
             if type(value) is not int or not 1 <= value < 2**31:
                 raise ConfigError(
                     f"LogTokenizer: {name} must be an integer >= 1, got {value!r:.40}"
                 )
-        self.similarity, self.depth, self.most = similarity, depth, most
+        self.similarity, self.depth = similarity, depth
+        self.max_templates = max_templates
         self._templates: list[list[str]] = []
         self._places: dict[tuple[int, tuple[str, ...]], list[int]] = {}
 
@@ -61,7 +64,7 @@ class LogTokenizer(Encoder):
             known = self._templates[number - 1]
             pairs = zip(known, words, strict=True)
             self._templates[number - 1] = [a if a == b else ANY for a, b in pairs]
-        elif len(self._templates) < self.most:
+        elif len(self._templates) < self.max_templates:
             number = self._add(words)
         return number
 
@@ -79,7 +82,7 @@ class LogTokenizer(Encoder):
             "type": "LogTokenizer",
             "similarity": self.similarity,
             "depth": self.depth,
-            "most": self.most,
+            "max_templates": self.max_templates,
             "templates": [list(words) for words in self._templates],
         }
 
@@ -88,7 +91,7 @@ class LogTokenizer(Encoder):
         table = described if isinstance(described, dict) else {}
         templates = table.get("templates")
         if (
-            table.keys() != {"type", "similarity", "depth", "most", "templates"}
+            table.keys() != {"type", *SETTINGS, "templates"}
             or table["type"] != "LogTokenizer"
             or not isinstance(templates, list)
             or not all(map(_is_template, templates))
@@ -97,7 +100,7 @@ class LogTokenizer(Encoder):
                 "LogTokenizer: expected what describe() gives, got"
                 f" {reprlib.repr(described)}"
             )
-        settings = {name: table[name] for name in ("similarity", "depth", "most")}
+        settings = {name: table[name] for name in SETTINGS}
         try:
             made = cls(**settings)
         except ConfigError as error:

@@ -14,11 +14,9 @@ import numpy as np
 from sillar.data.encoder import Encoder
 from sillar.errors import ConfigError, DataError, FormatError
 
-PAD, UNKNOWN, FIRST = (
-    0,
-    1,
-    2,
-)  # numbers: after the end, of what is new, of what is known
+PAD = 0  # after the end of a text
+UNKNOWN = 1  # what was not seen in `fit`
+FIRST = 2  # the most frequent token
 LOST = "\ufffd"  # what an unknown token is written as
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -27,18 +25,18 @@ class Tokenizer(Encoder):
     """Texts as numbers of tokens, int64 (n, length), filled up with 0; 1 is unknown.
 
     `length` is how many tokens of a text are kept; None: as many as the longest of the
-    texts given has. Of the tokens seen, the `most` frequent are known.
+    texts given has. Of the tokens seen, the `max_tokens` most frequent are known.
     """
 
-    def __init__(self, *, length: int | None = None, most: int = 20_000) -> None:
-        given = {"most": most} if length is None else {"most": most, "length": length}
-        for name, value in given.items():
+    def __init__(self, *, length: int | None = None, max_tokens: int = 20_000) -> None:
+        asked = 1 if length is None else length
+        for name, value in (("max_tokens", max_tokens), ("length", asked)):
             if type(value) is not int or not 1 <= value < 2**31:
                 raise ConfigError(
                     f"{type(self).__name__}: {name} must be an integer >= 1, got"
                     f" {value!r:.40}"
                 )
-        self.length, self.most = length, most
+        self.length, self.max_tokens = length, max_tokens
         self.vocabulary: tuple[str, ...] = ()
         self._numbers: dict[str, int] = {}
 
@@ -60,7 +58,7 @@ class Tokenizer(Encoder):
             token for text in checked(self, texts) for token in self.split(text)
         )
         ranked = sorted(counts, key=lambda token: (-counts[token], token))
-        self._know(ranked[: self.most])
+        self._know(ranked[: self.max_tokens])
         return self
 
     def __call__(self, texts: Sequence[str], /) -> np.ndarray:
@@ -91,7 +89,7 @@ class Tokenizer(Encoder):
         return {
             "type": type(self).__name__,
             "length": self.length,
-            "most": self.most,
+            "max_tokens": self.max_tokens,
             "vocabulary": list(self.vocabulary),
         }
 
@@ -100,7 +98,7 @@ class Tokenizer(Encoder):
         table = described if isinstance(described, dict) else {}
         words = table.get("vocabulary")
         if (
-            table.keys() != {"type", "length", "most", "vocabulary"}
+            table.keys() != {"type", "length", "max_tokens", "vocabulary"}
             or table["type"] != cls.__name__
             or not isinstance(words, list)
             or not words
@@ -112,7 +110,7 @@ class Tokenizer(Encoder):
                 f" {reprlib.repr(described)}"
             )
         try:
-            made = cls(length=table["length"], most=table["most"])
+            made = cls(length=table["length"], max_tokens=table["max_tokens"])
         except ConfigError as error:
             raise FormatError(str(error)) from None
         made._know(words)

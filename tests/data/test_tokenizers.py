@@ -32,7 +32,7 @@ def test_characters_are_numbered_by_how_often_they_come():
 
 
 def test_words_and_marks_are_tokens_of_their_own():
-    tokenizer = WordTokenizer(length=4, most=3).fit(["Buy now!", "buy, buy now"])
+    tokenizer = WordTokenizer(length=4, max_tokens=3).fit(["Buy now!", "buy, buy now"])
     assert tokenizer.vocabulary == ("buy", "now", "!")
     assert tokenizer(["BUY it now", "!!!!!"]).tolist() == [[2, 1, 3, 0], [4, 4, 4, 4]]
     assert tokenizer.decode([2, 3, 4, 0]) == "buy now !"
@@ -73,7 +73,7 @@ def test_templates_are_mined_as_lines_come():
 
 
 def test_a_full_tokenizer_learns_no_more():
-    tokenizer = LogTokenizer(most=1).fit(LINES)
+    tokenizer = LogTokenizer(max_templates=1).fit(LINES)
     assert len(tokenizer.templates) == 1
     assert tokenizer.learn("Kernel panic") == 0
 
@@ -115,7 +115,7 @@ def test_grouping_of_real_logs(shared_data):
     "tokenizer",
     [
         CharTokenizer(length=9).fit(LINES),
-        WordTokenizer(most=7).fit(LINES),
+        WordTokenizer(max_tokens=7).fit(LINES),
         LogTokenizer(similarity=0.5, depth=1).fit(LINES),
     ],
     ids=repr,
@@ -153,7 +153,7 @@ MINED = LogTokenizer().fit(LINES).describe()
     [
         (TOKENS, {"length": 0}),
         (TOKENS, {"length": "9"}),
-        (TOKENS, {"most": None}),
+        (TOKENS, {"max_tokens": None}),
         (TOKENS, {"vocabulary": []}),
         (TOKENS, {"vocabulary": "abc"}),
         (TOKENS, {"vocabulary": ["a", "a"]}),
@@ -162,7 +162,7 @@ MINED = LogTokenizer().fit(LINES).describe()
         (MINED, {"similarity": "1"}),
         (MINED, {"similarity": 1e300}),
         (MINED, {"depth": True}),
-        (MINED, {"most": 1e300}),
+        (MINED, {"max_templates": 1e300}),
         (MINED, {"templates": {}}),
         (MINED, {"templates": ["a"]}),
         (MINED, {"templates": [["a b"]]}),
@@ -185,7 +185,11 @@ def test_other_data_builds_nothing(described):
     ("make", "error", "text"),
     [
         (lambda: CharTokenizer(length=0), ConfigError, "length must be an integer"),
-        (lambda: WordTokenizer(most=True), ConfigError, "most must be an integer"),
+        (
+            lambda: WordTokenizer(max_tokens=True),
+            ConfigError,
+            "max_tokens must be an integer",
+        ),
         (lambda: LogTokenizer(similarity=0), ConfigError, r"in \(0, 1\]"),
         (lambda: LogTokenizer(depth=0), ConfigError, "depth must be an integer"),
         (lambda: CharTokenizer()(["a"]), ConfigError, "call fit"),

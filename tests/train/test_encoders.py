@@ -59,8 +59,8 @@ DEEP = "[" * 900 + "]" * 900
         f'{{"type": {DEEP}}}',
         *(f'{{"type": "{name}", "templates": {DEEP}}}' for name in ENCODERS),
         *(f'{{"type": "{name}", "columns": {DEEP}}}' for name in ENCODERS),
-        '{"type": "LogTokenizer", "similarity": true, "depth": 1e99, "most": 1,'
-        ' "templates": []}',
+        '{"type": "LogTokenizer", "similarity": true, "depth": 1e99,'
+        ' "max_templates": 1, "templates": []}',
     ],
 )
 def test_a_hostile_file_is_refused(described, tmp_path):
