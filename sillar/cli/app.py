@@ -207,8 +207,8 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write a page on how good a run's model is, and how that is known."""
-    from sillar.cli.report import parse_promise
     from sillar.cli.report import report as write
+    from sillar.cli.thresholds import parse_promise
 
     result = write(run, data, out, parse_promise(recall, precision, cost))
     shown = show.pairs("page", [("file", result["file"])])

@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from sillar.cli.origin import Parts, Source
-from sillar.data import Dataset
+from sillar.cli import show
+from sillar.cli.origin import Kinds, Parts, Source
+from sillar.data import Dataset, TableTransform
 from sillar.detectors import intrusion
-from sillar.detectors.nsl_kdd import TEST, TRAIN, Traffic, read_nsl_kdd
+from sillar.detectors.nsl_kdd import (
+    TEST,
+    TEST_21,
+    TRAIN,
+    Traffic,
+    is_there,
+    read_nsl_kdd,
+)
 from sillar.errors import ConfigError
 from sillar.nn import Layer
 
@@ -41,17 +49,31 @@ class NslKdd(Source):
             )
         known, test = self.traffic(), self._read(self.test)
         transform = intrusion.new_transform().fit(known.columns)
-        found = [
-            Dataset(transform(t.columns), t.attacks, intrusion.CLASSES, name)
-            for t, name in ((known, self.train), (test, self.test))
-        ]
         object.__setattr__(self, "notes", {"encoder": transform})
-        return Parts(found[0], None, found[1])
+        train = _dataset(transform, known, self.train)
+        return Parts(train, None, _dataset(transform, test, self.test))
+
+    def kinds(self) -> list[Kinds]:
+        """Return the file to test on, and KDDTest-21, the hard half of it."""
+        known = self.traffic()
+        transform = intrusion.new_transform().fit(known.columns)
+        names = [self.test]
+        if self.test == TEST and is_there(self.folder, TEST_21):
+            names.append(TEST_21)
+        return [
+            Kinds(_dataset(transform, test, name), test.kinds, frozenset(known.kinds))
+            for name, test in ((name, self._read(name)) for name in names)
+        ]
 
     def _read(self, name: str) -> Traffic:
         if not self.folder:
             raise ConfigError("data: name the folder of NSL-KDD with --data DIR")
         return read_nsl_kdd(self.folder, name)
+
+
+def _dataset(transform: TableTransform, traffic: Traffic, name: str) -> Dataset:
+    x = transform(traffic.columns)
+    return Dataset(x, traffic.attacks, intrusion.CLASSES, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +109,7 @@ class Intrusion:
             epochs=self.epochs,
             cost=(self.miss, self.false_alarm),
             seed=seed,
+            on_round=show.say,
         )
         return found.model, found.notes()
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from sillar.data import Dataset
 from sillar.errors import ConfigError
 from sillar.train.prepare import parts as divide
@@ -23,6 +25,14 @@ class Parts(NamedTuple):
         """Return the SHA-256 of each part that there is."""
         parts = self._asdict().items()
         return {name: part.digest() for name, part in parts if part is not None}
+
+
+class Kinds(NamedTuple):
+    """A file to test on whose rows are told apart more finely than by class."""
+
+    part: Dataset
+    kinds: np.ndarray  # names, one for each row
+    known: frozenset[str]  # those that were trained on
 
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a field
@@ -56,6 +66,10 @@ class Source(ABC):
     @abstractmethod
     def parts(self, seed: int) -> Parts:
         """Return all parts; `seed` draws the validation part."""
+
+    def kinds(self) -> list[Kinds]:
+        """Return the files to test on, if their rows have kinds as well as classes."""
+        return []
 
 
 class Examples(Source):

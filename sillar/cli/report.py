@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sillar import train
+from sillar.cli.kinds import add_kinds
+from sillar.cli.origin import Kinds
 from sillar.cli.plan import make_loss
 from sillar.cli.predict import read_notes
 from sillar.cli.recipe import changed
@@ -19,7 +21,7 @@ from sillar.cli.sources import source
 from sillar.cli.thresholds import add_threshold
 from sillar.data import Dataset
 from sillar.data.source import open_source
-from sillar.errors import ConfigError, DataError, SillarError
+from sillar.errors import DataError, SillarError
 from sillar.evidence import (
     Interval,
     baselines,
@@ -57,6 +59,7 @@ class Material(NamedTuple):
     model: Any
     metrics: dict[str, Any]
     notes: dict[str, Any]
+    kinds: list[Kinds]
 
 
 def report(
@@ -98,7 +101,8 @@ def material_of(directory: Path, folder: Path | None) -> Material:
     metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
     history = history_of(directory / "metrics.jsonl")
     notes = {**origin.notes, **read_notes(model_of(directory))}
-    return Material(directory, record, history, parts, model, metrics, notes)
+    said = directory, record, history, parts, model, metrics, notes
+    return Material(*said, origin.kinds())
 
 
 def history_of(path: Path) -> list[dict[str, Any]]:
@@ -217,9 +221,12 @@ def _classes(
     _baselines(page.section("Baselines"), material, found["accuracy"].value)
     if len(names) == 2:
         held = material.parts.validation
-        known = None if held is None else answers_of(material, held)
+        chosen_on = None if held is None else answers_of(material, held)
         given = material.notes.get("threshold")
-        add_threshold(page.section("Threshold"), part, known, promise, given)
+        add_threshold(page.section("Threshold"), part, chosen_on, promise, given)
+        if material.kinds:
+            known = [(file, answers_of(material, file.part)) for file in material.kinds]
+            add_kinds(page.section("Kinds"), known)
     _mistakes(page.section("Worst mistakes"), material, part, names)
 
 
@@ -348,19 +355,3 @@ def _again(section: Section, material: Material) -> None:
         "cmp again/model.safetensors model.safetensors"
     )
     section.code(recipe)
-
-
-def parse_promise(
-    recall: float | None, precision: float | None, cost: str | None
-) -> dict[str, Any]:
-    """Return what a threshold shall keep; a miss costs ten false alarms by default."""
-    given: dict[str, Any] = {"recall": recall, "precision": precision}
-    given = {name: value for name, value in given.items() if value is not None}
-    if cost is not None:
-        try:
-            given["cost"] = tuple(float(part) for part in cost.split(":"))
-        except ValueError:
-            raise ConfigError(
-                f"--cost: expected MISS:ALARM, as in 10:1, got {cost!r:.40}"
-            ) from None
-    return given or {"cost": (10.0, 1.0)}

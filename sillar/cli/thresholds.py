@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sillar.errors import ConfigError
 from sillar.evidence import choose_threshold
 from sillar.evidence.findings import Tested
 from sillar.evidence.page import Section
@@ -63,3 +64,19 @@ def _row(name: str, part: Tested, value: float) -> dict[str, Any]:
         "missed": int(true.sum()) - hits,
         "false alarms": false,
     }
+
+
+def parse_promise(
+    recall: float | None, precision: float | None, cost: str | None
+) -> dict[str, Any]:
+    """Return what a threshold shall keep; a miss costs ten false alarms by default."""
+    given: dict[str, Any] = {"recall": recall, "precision": precision}
+    given = {name: value for name, value in given.items() if value is not None}
+    if cost is not None:
+        try:
+            given["cost"] = tuple(float(part) for part in cost.split(":"))
+        except ValueError:
+            raise ConfigError(
+                f"--cost: expected MISS:ALARM, as in 10:1, got {cost!r:.40}"
+            ) from None
+    return given or {"cost": (10.0, 1.0)}

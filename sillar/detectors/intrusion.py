@@ -68,14 +68,16 @@ def complete(
     epochs: int = 100,
     cost: tuple[float, float] = (10.0, 1.0),
     seed: int = 0,
+    on_round: Callable[[str], None] = lambda text: None,
 ) -> Detector:
     """Return the detector around a classifier that was trained on `traffic`.
 
     `train` trains another such classifier; `epochs` are the autoencoder's. `cost` is
-    that of a miss and that of a false alarm.
+    that of a miss and that of a false alarm. `on_round` is told of each round.
     """
     labels = traffic.attacks
-    evidence = out_of_type(traffic, train, folds=folds, epochs=epochs, seed=seed)
+    masks = rounds(traffic.kinds, folds, seed)
+    evidence = out_of_type(traffic, train, masks, epochs, seed, on_round)
     weights = logistic(evidence, labels)
     combined = evidence @ weights[:-1] + weights[-1]
     threshold = choose_threshold(labels, combined, cost=cost)
@@ -120,24 +122,32 @@ def autoencoder(x: np.ndarray, *, epochs: int, seed: int) -> Layer:
 
 
 def out_of_type(
-    traffic: Traffic, train: Train, *, folds: int, epochs: int, seed: int
+    traffic: Traffic,
+    train: Train,
+    masks: list[np.ndarray],
+    epochs: int,
+    seed: int,
+    on_round: Callable[[str], None],
 ) -> np.ndarray:
     """Return the networks' three outputs for each row, trained without its type.
 
-    Transform and networks of a round see neither its attacks nor its normal rows.
+    Transform and networks of a round see no row of its mask.
     """
     found = np.empty((len(traffic.kinds), 3))
-    for held in rounds(traffic.kinds, folds, seed):
-        known, new = (
-            traffic.take(np.flatnonzero(~held)),
-            traffic.take(held.nonzero()[0]),
-        )
+    for i, held in enumerate(masks, 1):
+        on_round(f"round {i}/{len(masks)}: without {_types(traffic.kinds[held])}")
+        known = traffic.take(np.flatnonzero(~held))
+        new = traffic.take(np.flatnonzero(held))
         transform = new_transform().fit(known.columns)
         x = transform(known.columns)
         classifier = train(x, known.attacks)
         novelty = autoencoder(x[known.attacks == 0], epochs=epochs, seed=seed)
         found[held] = predict(beside(classifier, novelty), transform(new.columns))
     return found
+
+
+def _types(kinds: np.ndarray) -> str:
+    return ", ".join(sorted({*kinds.tolist()} - {NORMAL}))
 
 
 def rounds(kinds: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:

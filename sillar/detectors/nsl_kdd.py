@@ -17,6 +17,7 @@ from sillar.data.source import Source, open_source
 from sillar.errors import DataError
 
 TRAIN, TEST, TEST_21 = "KDDTrain+_20Percent.txt", "KDDTest+.txt", "KDDTest-21.txt"
+PACKED = ".xz"
 LIMIT = 2**28  # bytes of a file, unpacked
 FEATURES = (
     *("duration", "protocol_type", "service", "flag", "src_bytes", "dst_bytes"),
@@ -79,7 +80,7 @@ def read_nsl_kdd(folder: str | Path, name: str = TRAIN) -> Traffic:
     Each line has the 41 features, the attack's name and a difficulty, which is the
     number of 21 models that were right about the line, and is left away.
     """
-    packed = Path(folder, f"{name}.xz")
+    packed = Path(folder, name + PACKED)
     text = _text(packed if packed.exists() else Path(folder, name))
     rows = [row for row in csv.reader(text.splitlines()) if row]
     for line, row in enumerate(rows, 1):
@@ -95,9 +96,14 @@ def read_nsl_kdd(folder: str | Path, name: str = TRAIN) -> Traffic:
     return Traffic(columns, np.array([row[-2] for row in rows]))
 
 
+def is_there(folder: str | Path, name: str) -> bool:
+    """Say whether a folder has this file, as it is or packed."""
+    return any(Path(folder, name + end).exists() for end in ("", PACKED))
+
+
 def _text(path: Path) -> str:
     with open_source(path, "read_nsl_kdd") as source:
-        source = _unpacked(source) if path.suffix == ".xz" else source
+        source = _unpacked(source) if path.suffix == PACKED else source
         data = source.read(LIMIT + 1)
         if len(data) > LIMIT:
             raise source.error(f"expected at most {LIMIT:,} bytes, got more")

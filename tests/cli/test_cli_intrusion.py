@@ -1,11 +1,19 @@
 """`sillar train intrusion`: from the files of NSL-KDD to a page and alarms."""
 
 import csv
+import re
 
 import pytest
 from command_line import as_json, sillar
 
-from sillar.detectors.nsl_kdd import FEATURES, NORMAL, TEST, TRAIN, read_nsl_kdd
+from sillar.detectors.nsl_kdd import (
+    FEATURES,
+    NORMAL,
+    TEST,
+    TEST_21,
+    TRAIN,
+    read_nsl_kdd,
+)
 
 QUICK = ("--epochs", 3, "--set", "detector.epochs=3", "--set", "detector.folds=2")
 
@@ -31,6 +39,7 @@ def folders(shared_data, tmp_path_factory):
         folder = tmp_path_factory.mktemp("nsl-kdd")
         write(folder / TRAIN, known, range(0, 25192, 10))
         write(folder / TEST, test, range(0, 22544, 40), canary)
+        write(folder / TEST_21, test, range(0, 22544, 80), canary)
         found.append(folder)
     return found
 
@@ -55,6 +64,18 @@ def test_the_report_says_where_alarms_begin(runs):
     page = (runs[0] / "report.html").read_text()
     assert "on types of attack left out of training" in page
     assert "where it was chosen" in page
+
+
+def test_the_report_marks_kinds_of_attack_that_are_new(runs, folders):
+    sillar("report", runs[0])
+    page = (runs[0] / "report.html").read_text()
+    assert TEST in page
+    assert TEST_21 in page
+    known, test = (set(read_nsl_kdd(folders[0], n).kinds) for n in (TRAIN, TEST))
+    rows = re.findall(r"<tr>\s*<td[^>]*>(\w+)</td>\s*<td[^>]*>(new|)</td>", page)
+    assert {kind for kind, _ in rows} == test - {NORMAL}
+    assert {kind for kind, new in rows if new} == test - known
+    assert test - known
 
 
 def test_raw_connections_are_judged(runs, folders, tmp_path):

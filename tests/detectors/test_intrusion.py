@@ -59,13 +59,16 @@ def test_networks_of_a_round_see_nothing_of_what_they_score(known):
         seen.append((x.tobytes(), y.tobytes()))
         return train(x, y)
 
-    settings = {"folds": 3, "epochs": 1, "seed": 0}
-    intrusion.out_of_type(few_rows, spy, **settings)
-    mask = intrusion.rounds(few_rows.kinds, 3, 0)[0]
+    masks = intrusion.rounds(few_rows.kinds, 3, 0)
+    told = []
+    intrusion.out_of_type(few_rows, spy, masks, 1, 0, told.append)
+    assert [text.split(":")[0] for text in told] == [f"round {i}/3" for i in (1, 2, 3)]
+    mask = masks[0]
     columns = {name: [*cells] for name, cells in few_rows.columns.items()}
     for row in np.flatnonzero(mask):
         columns["service"][row], columns["src_bytes"][row] = "canary", "1e9"
-    intrusion.out_of_type(Traffic(columns, few_rows.kinds), spy, **settings)
+    other = Traffic(columns, few_rows.kinds)
+    intrusion.out_of_type(other, spy, masks, 1, 0, told.append)
     assert seen[0] == seen[3]
     assert seen[1] != seen[4]  # where they are trained on, they count
 
