@@ -134,7 +134,7 @@ def train(data: str, seed: int, folder: Path, known: Traffic, tests: dict) -> di
             "five_classes": five_classes(traffic, np.where(alarms, category, 0)),
             "by_type": by_type(known, traffic, alarms),
         }
-    print(seed, found[TEST]["detector"], found[TEST_21]["detector"], flush=True)
+    print(f"seed {seed} is done", flush=True)
     return found
 
 
@@ -170,13 +170,34 @@ def peers(known: Traffic, tests: dict, seed: int) -> dict:
             }
             for t, rows in tests.items()
         }
-        print(
-            name,
-            found[name][TEST]["at_0.5"],
-            found[name][TEST_21]["at_0.5"],
-            flush=True,
-        )
     return found
+
+
+def print_tables(runs: list[dict], beside: dict, median: dict) -> None:
+    """Print what the median of the seeds reached, and scikit-learn's models beside."""
+    keys = ("roc_auc", "accuracy", "recall", "false_alarm_rate")
+    for name in (TEST, TEST_21):
+        rows = {f"detector, median of {len(runs)}": median[name]}
+        first = runs[0][name]
+        rows["classifier alone, seed 0"] = first["classifier_at_0.5"]
+        for peer, found in beside.items():
+            rows[f"{peer}, at 0.5"] = found[name]["at_0.5"]
+            rows[f"{peer}, by cost"] = found[name]["by_cost"]
+        print(f"\n{name:32}" + "".join(f"{key:>18}" for key in keys))
+        for row, found in rows.items():
+            print(f"{row:32}" + "".join(f"{found[key]:18.4f}" for key in keys))
+        print(
+            f"\nfive classes{'accuracy':>28}" + "".join(f"{c:>9}" for c in CATEGORIES)
+        )
+        five = {"detector, seed 0": first["five_classes"]}
+        five |= {peer: found[name]["five_classes"] for peer, found in beside.items()}
+        for row, found in five.items():
+            recalls = "".join(f"{found['recall'][c]:9.3f}" for c in CATEGORIES)
+            print(f"{row:30}{found['accuracy']:10.3f}{recalls}")
+    print(f"\nrecall by attack in {TEST}, seed 0; * is not in the training file")
+    for row in runs[0][TEST]["by_type"]:
+        mark = "*" if row["unseen"] else " "
+        print(f"{mark} {row['attack']:18}{row['rows']:6}{row['recall']:8.3f}")
 
 
 def missed_bars(median: dict) -> list[str]:
@@ -209,7 +230,8 @@ def main() -> None:
         for name in tests
     }
     missed = missed_bars(median)
-    print(median, f"missed: {missed}" if missed else "all bars met")
+    print_tables(runs, beside, median)
+    print("\nmissed: " + "; ".join(missed) if missed else "\nall bars are met")
     if options.keep:
         result = {"median": median, "bars": BARS, "missed": missed}
         result |= {"versions": versions("scikit-learn"), "beside": beside, "runs": runs}
