@@ -90,6 +90,23 @@ class Backend(ABC):
         """Say whether reading an array waits for no device."""
         return True
 
+    @property
+    def fast_half(self) -> bool:
+        """Say whether the device multiplies numbers of 16 bits faster than others."""
+        return False
+
+    def half(self, name: str) -> Any:
+        """Return the data type of what `narrow` returns for "bfloat16" or "float16"."""
+        return self.zeros((0,), dtype=name).dtype
+
+    def narrow(self, x: Array, dtype: str) -> Array:
+        """Return `x` in 16 bits, rounded to "bfloat16" or "float16"."""
+        return self.astype(x, dtype)
+
+    def widen(self, x: Array, dtype: Any) -> Array:
+        """Return what was narrowed, in the data type it had."""
+        return self.astype(x, dtype)
+
     @abstractmethod
     def assign(self, array: Array, value: Array) -> Array:
         """Write `value` into `array`, in place where arrays are mutable; return it."""

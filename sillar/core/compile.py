@@ -30,11 +30,18 @@ class Compiled:
 
     With `reuse` a result holds until the next call, which may write over it: one copy
     less. One call runs at a time; others wait. While a `Listener` listens, the step
-    runs as it is written, so that every call is heard.
+    runs as it is written, so that every call is heard. `rewrite(trace, backend)` may
+    change what replays do; then the first call is a replay, too.
     """
 
-    def __init__(self, step: Callable[..., Any], *, reuse: bool = False) -> None:
-        self.step, self.reuse = step, reuse
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        *,
+        reuse: bool = False,
+        rewrite: Callable[[Trace, Any], None] | None = None,
+    ) -> None:
+        self.step, self.reuse, self.rewrite = step, reuse, rewrite
         self._plans: dict[tuple[Any, ...], _Plan] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -90,7 +97,7 @@ class _Plan:
 def _traced(compiled: Compiled, args: tuple[Any, ...]) -> tuple[Any, _Plan]:
     if recording.trace is not None:
         raise CompileError("compile: a compiled step was called while compiling one")
-    trace = Trace()
+    trace = Trace(dry=compiled.rewrite is not None)
     inputs = [_input(trace, place, arg) for place, arg in enumerate(args)]
     for x in inputs:
         if isinstance(x, Tensor):
@@ -104,8 +111,13 @@ def _traced(compiled: Compiled, args: tuple[Any, ...]) -> tuple[Any, _Plan]:
     values = [t.data for t in tensors]
     trace.outputs = [trace.number(value) for value in values]
     del result, tensors  # and all that they were computed from: the plan needs memory
-    run = backend_of(values[0]).compile(trace, reuse=compiled.reuse)
-    return rebuild([wrap(value) for value in values]), _Plan(run, trace, rebuild)
+    backend = backend_of(values[0])
+    if compiled.rewrite is not None:
+        compiled.rewrite(trace, backend)
+    plan = _Plan(backend.compile(trace, reuse=compiled.reuse), trace, rebuild)
+    if compiled.rewrite is not None:
+        return plan.replay(args), plan
+    return rebuild([wrap(value) for value in values]), plan
 
 
 def raw(value: Any) -> Array:

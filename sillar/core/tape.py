@@ -175,6 +175,8 @@ def effect(function: Callable[..., None], *inputs: Tensor) -> None:
     arrays = [x.data for x in inputs]
     if recording.trace is not None:
         recording.trace.record_effect(function, arrays)
+        if recording.trace.dry:
+            return
     for listener in recording.listeners:
         listener.before_effect(function, arrays)
     function(*arrays)

@@ -34,10 +34,14 @@ class Trace(Listener):
 
     The values of `arguments` change from call to call, the first of them given by the
     caller, the rest the `keys` that his generators split off. What is neither an
-    argument nor the output of a call is a constant, among them the parameters.
+    argument nor the output of a call is a constant, among them the parameters. Calls
+    from number `turn` on are made for a gradient, or after it. A `dry` trace has no
+    effects; they are left to replays.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, dry: bool = False) -> None:
+        self.dry = dry
+        self.turn: int | None = None
         self.kinds: list[tuple[tuple[int, ...], Any]] = []  # shape and dtype by number
         self.constants: dict[int, Array] = {}
         self.calls: list[Call] = []
@@ -86,6 +90,8 @@ class Trace(Listener):
             if isinstance(arg, Parameter):
                 self.parameters[id(arg)] = arg, arg.data
         inputs = self._inputs(arrays)
+        if self.turn is None and recording.differentiated is not None:
+            self.turn = len(self.calls)
         if not any(out.data is array for array in arrays):
             number = self._new(out.data, _reference(out.data))
             self.calls.append(Call(primitive, inputs, static, number))

@@ -11,6 +11,7 @@ from sillar.backends.base import Array, Backend, Pair
 from sillar.backends.numpy import (
     attention,
     convolution,
+    half,
     memory,
     normalization,
     parts,
@@ -24,6 +25,7 @@ from sillar.backends.numpy import (
     special,
     threads,
 )
+from sillar.backends.numpy.half import narrow, widen
 from sillar.errors import BackendError
 
 
@@ -39,6 +41,8 @@ class NumpyBackend(Backend):
     max_pool = staticmethod(pooling.max_pool)
     max_pool_at = staticmethod(pooling.max_pool_at)
     max_unpool = staticmethod(pooling.max_unpool)
+    max_places = staticmethod(pooling.max_places)
+    max_unplace = staticmethod(pooling.max_unplace)
     sum_pool = staticmethod(pooling.sum_pool)
     sum_unpool = staticmethod(pooling.sum_unpool)
     cross_entropy = staticmethod(softmax.cross_entropy)
@@ -60,6 +64,9 @@ class NumpyBackend(Backend):
     scatter_add = staticmethod(scatter.scatter_add)
     where = staticmethod(select.where)
     sum = staticmethod(reductions.sum)
+    half = staticmethod(half.half)
+    narrow = staticmethod(narrow)
+    widen = staticmethod(widen)
 
     def __init__(self) -> None:
         super().__init__(np)
@@ -106,6 +113,8 @@ plan.INTO.update(
     conv_weight=convolution.conv_weight,
     max_pool=pooling.max_pool,
     max_unpool=pooling.max_unpool,
+    max_places=pooling.max_places,
+    max_unplace=pooling.max_unplace,
     sum_pool=pooling.sum_pool,
     sum_unpool=pooling.sum_unpool,
 )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import select, special
+from sillar.backends.numpy import half, select, special
 
 BLOCK = 16_384  # elements: some ten blocks of float32 fit into an L2 cache of 1 MiB
 WIDEST = 4 * BLOCK  # elements of a row that is a block by itself
@@ -50,6 +50,7 @@ ELEMENTWISE = {
     **{"relu": _relu, "sigmoid": _sigmoid, "astype": _cast},
     **{"erf": special.erf, "normal_cdf": special.normal_cdf},
     **{"normal_pdf": special.normal_pdf, "where": select.where},
+    **{"narrow": half.narrow_into, "widen": half.widen_into},
 }
 
 

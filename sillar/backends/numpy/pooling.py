@@ -66,23 +66,80 @@ def max_pool_at(v: Array, x: Array, window: Window) -> Array:
 def max_unpool(g: Array, x: Array, window: Window, out: Array = None) -> Array:
     """Add `g` where `x` has the first largest value of each window."""
     dx = _room(g, x.shape, out)
-    apart = all(s >= k for s, k in zip(window.stride, window.kernel, strict=True))
-    if not apart or g.size * window.kernel[0] * window.kernel[1] < dx.size:
-        dx[...] = 0
+    apart = _prepare(dx, g, window)
 
     def work(strip: Array, target: Array, part: Array) -> None:
         places = part.shape[1:3]
         given = take("given", part.shape, g.dtype)
         hits = _hits(strip, window, places)
         for hit, (_, _, cells) in zip(hits, taps(target, window, places), strict=True):
-            np.copyto(given, hit)  # NumPy multiplies two types in twice the time
-            np.multiply(part, given, out=given)
-            if apart:  # every cell belongs to one window at most
-                np.copyto(cells, given)
-            else:
-                np.add(cells, given, out=cells)
+            _give(part, hit, given, cells, apart)
 
     _in_blocks(work, window, x, dx, g)
+    return dx
+
+
+def _prepare(dx: Array, g: Array, window: Window) -> bool:
+    """Write zeros where needed; say whether each cell belongs to one window at most."""
+    apart = all(s >= k for s, k in zip(window.stride, window.kernel, strict=True))
+    if not apart or g.size * window.kernel[0] * window.kernel[1] < dx.size:
+        dx[...] = 0
+    return apart
+
+
+def _give(g: Array, hit: Array, given: Array, cells: Array, apart: bool) -> None:
+    """Add `g` to the cells that are hit; `given` is memory for that."""
+    np.copyto(given, hit)  # NumPy multiplies two types in twice the time
+    np.multiply(g, given, out=given)
+    if apart:
+        np.copyto(cells, given)
+    else:
+        np.add(cells, given, out=cells)
+
+
+def max_places(x: Array, window: Window, out: Array = None) -> Array:
+    """Return which cell of each window is the first largest, in one byte.
+
+    Where none is, in a window with a NaN, it is the number of cells.
+    """
+    shape = (len(x), *window.positions(x.shape[1:3]), x.shape[3])
+    y = np.empty(shape, np.uint8) if out is None else out
+    count = window.kernel[0] * window.kernel[1]
+
+    def work(strip: Array, part: Array) -> None:
+        back = take("back", part.shape, np.uint8)
+        part[...] = count
+        for k, hit in enumerate(_hits(strip, window, part.shape[1:3])):
+            np.multiply(hit.view(np.uint8), np.uint8(count - k), out=back)
+            np.subtract(part, back, out=part)
+
+    _in_blocks(work, window, x, y)
+    return y
+
+
+def max_unplace(
+    g: Array, places: Array, size: Pair, window: Window, out: Array = None
+) -> Array:
+    """Add `g` at the cells that `max_places` found in images of `size` (h, w)."""
+    dx = _room(g, (len(g), *size, g.shape[3]), out)
+    apart = _prepare(dx, g, window)
+
+    def work(target: Array, given: Array, part: Array) -> None:
+        hit, own = take("hit", part.shape, bool), take("given", part.shape, g.dtype)
+        for k, (_, _, cells) in enumerate(taps(target, window, part.shape[1:3])):
+            np.equal(part, np.uint8(k), out=hit)
+            _give(given, hit, own, cells, apart)
+
+    each = max(1, places[:1].size * window.kernel[0] * window.kernel[1])
+    step = max(1, BLOCK // each)
+
+    def share(part: slice) -> None:
+        with few_buffers():
+            for i in range(part.start, part.stop, step):
+                images = slice(i, min(i + step, part.stop))
+                work(dx[images], g[images], places[images])
+
+    threads.share(share, len(places), least=1 + WORTH // each)
     return dx
 
 

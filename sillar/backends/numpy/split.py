@@ -59,6 +59,7 @@ BLAND = frozenset(  # functions of each element, of any number of operands
         *("absolute", "greater", "greater_equal", "less", "less_equal", "equal"),
         *("not_equal", "where", "power", "sigmoid", "softplus", "relu", "astype"),
         *("batch_norm", "batch_norm_input", "normal_cdf", "normal_pdf"),
+        *("narrow", "widen"),
     )
 )
 
@@ -368,6 +369,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("max_pool", "max_pool_at", "max_unpool", "sum_pool", "sum_unpool"), _images
     ),
+    **dict.fromkeys(("max_places", "max_unplace"), _images),
 }
 
 

@@ -1,0 +1,269 @@
+"""Mixed precision: a traced step rewritten so that what waits is held in 16 bits.
+
+The values that a forward pass leaves for the backward pass are most of a step's memory.
+Here each of them is narrowed where it is made and widened where the backward pass first
+needs it; in between only the half lives. Where a device has fast arithmetic in half,
+the operands of products are the halves themselves. Weights, sums, statistics and losses
+stay as they were, and no layer, rule or optimizer knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any, NamedTuple
+
+from sillar.backends.base import Array, Backend
+
+HALVES = ("bfloat16", "float16")
+PRODUCTS = frozenset(  # primitives whose operands may be halves: they add in float32
+    ("matmul", "einsum", "conv", "conv_input", "conv_weight")
+)
+VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem"))
+LEAST = 1024  # elements: what is smaller is not worth two calls
+
+
+class _Move(NamedTuple):
+    """What takes the place of a primitive."""
+
+    forward: Callable[..., Array]
+    name: str
+
+
+class _Call(NamedTuple):
+    """A call that no trace recorded, as a trace has them."""
+
+    primitive: Any
+    inputs: tuple[Any, ...]
+    static: dict[str, Any]
+    output: int
+    effect: None = None
+
+
+def _narrow(xp: Any, x: Array, *, dtype: str) -> Array:
+    return xp.narrow(x, dtype)
+
+
+def _widen(xp: Any, x: Array, *, dtype: Any) -> Array:
+    return xp.widen(x, dtype)
+
+
+def _places(xp: Any, x: Array, *, window: Any) -> Array:
+    return xp.max_places(x, window)
+
+
+def _unplace(xp: Any, g: Array, places: Array, *, size: Any, window: Any) -> Array:
+    return xp.max_unplace(g, places, size, window)
+
+
+PLACES, UNPLACE = _Move(_places, "max_places"), _Move(_unplace, "max_unplace")
+NARROW, WIDEN = _Move(_narrow, "narrow"), _Move(_widen, "widen")
+
+
+def rewrite(trace: Any, dtype: str, backend: Backend) -> None:
+    """Let a traced step hold in `dtype` what waits for its backward pass."""
+    trace.calls = _Rewriting(trace, dtype, backend).calls()
+
+
+def waiting(trace: Any) -> Iterator[int]:
+    """Yield the values in memory of their own that the backward pass finds there."""
+    early, late = _parts(trace)
+    makers = {c.output: c for c in early if c.output is not None}
+    found = set()
+    for call in late:
+        for i in _values(call):
+            while i in makers and _is_view(makers[i]):
+                i = makers[i].inputs[0]
+            if i in makers:
+                found.add(i)
+    yield from sorted(found)
+
+
+def waiting_bytes(trace: Any) -> int:
+    """Return how much memory a step holds from its forward to its backward pass."""
+    kinds = (trace.kinds[i] for i in waiting(trace))
+    return sum(prod(shape) * dtype.itemsize for shape, dtype in kinds)
+
+
+class _Rewriting:
+    """The calls of a trace, with moves between them."""
+
+    def __init__(self, trace: Any, dtype: str, backend: Backend) -> None:
+        self.trace, self.kinds = trace, trace.kinds
+        self.dtype, self.stored = dtype, backend.half(dtype)
+        self.backend, self.fast = backend, backend.fast_half
+        self.early, self.late = _parts(trace)
+        self.makers = {c.output: c for c in self.early if c.output is not None}
+        self.first: list[Any] = []  # calls on what is there before the step
+        self.after: dict[int, list[Any]] = {}  # calls to be made once a value is
+        self.rest: list[Any] = []  # the backward pass
+        self.halves: dict[int, int] = {}  # by the value they are of
+        self.again: dict[int, int] = {}  # what the backward pass uses for a value
+
+    def calls(self) -> list[Any]:
+        """Return all calls in order."""
+        early = [made for call in self.early for made in self._multiplied(call)]
+        for call in self.late:
+            self._add_late(call)
+        before, rest = [*self.first, *early], self.rest
+        self.trace.turn = sum(1 for _ in self._with_moves(before))
+        return [*self._with_moves(before), *self._with_moves(rest)]
+
+    def _with_moves(self, calls: list[Any]) -> Iterator[Any]:
+        """Yield the calls, each with what is to be made of its result."""
+        for call in calls:
+            yield call
+            yield from self._with_moves(self.after.get(call.output, []))
+
+    def _add_late(self, call: Any) -> None:
+        if self._is_mask(call):
+            self._after(max(i for i in _values(call) if i in self.makers), call)
+            self.makers[call.output] = call
+            return
+        if self._is_product(call):
+            self.rest += self._multiplied(call)
+            return
+        if _name(call) == "max_unpool" and call.inputs[1] in self.makers:
+            call = self._by_places(call)
+        inputs = (i if isinstance(i, tuple) else self._late(i) for i in call.inputs)
+        self.rest.append(call._replace(inputs=tuple(inputs)))
+
+    def _is_mask(self, call: Any) -> bool:
+        """Say whether the backward pass compares what the forward pass made.
+
+        One byte of each answer then waits, not the number.
+        """
+        inputs = set(_values(call))
+        if call.output is None or "bool" not in str(self.kinds[call.output][1]):
+            return False
+        return bool(inputs & set(self.makers)) and inputs <= {
+            *self.makers,
+            *self.trace.constants,
+        }
+
+    def _by_places(self, call: Any) -> Any:
+        """Return max_unpool(g, x) with where the largest of x lie, a byte for each."""
+        g, x = call.inputs
+        window = call.static["window"]
+        if not hasattr(self.backend, "max_places") or prod(window.kernel) > 255:
+            return call
+        shape, byte = self.kinds[g][0], self.backend.zeros((0,), dtype="uint8").dtype
+        places = self._new((shape, byte))
+        self._after(x, _Call(PLACES, (x,), {"window": window}, places))
+        static = {"window": window, "size": tuple(self.kinds[x][0][1:3])}
+        return _Call(UNPLACE, (g, places), static, call.output)
+
+    def _late(self, i: int) -> int:
+        """Return what stands for value i in the backward pass."""
+        if i in self.trace.outputs or i not in self.makers:
+            return i
+        if i not in self.again:
+            self.again[i] = self._brought_back(i)
+        return self.again[i]
+
+    def _brought_back(self, i: int) -> int:
+        maker = self.makers[i]
+        if _is_view(maker):
+            source = self._late(maker.inputs[0])
+            if source == maker.inputs[0]:
+                return i
+            return self._call(self.rest, maker, (source,), self.kinds[i])
+        if self._is_of_mask(i):
+            inputs = tuple(
+                k if isinstance(k, tuple) else self._late(k) for k in maker.inputs
+            )
+            return self._call(self.rest, maker, inputs, self.kinds[i])
+        if not self._is_worth_it(i):
+            return i
+        wide = _Call(WIDEN, (), {"dtype": self.kinds[i][1]}, i)
+        return self._call(self.rest, wide, (self._half(i),), self.kinds[i])
+
+    def _is_of_mask(self, i: int) -> bool:
+        """Say whether value i is a mask as numbers, perhaps times a number."""
+        maker = self.makers.get(i)
+        if maker is None:
+            return False
+        if _name(maker) == "astype":
+            return "bool" in str(self.kinds[maker.inputs[0]][1])
+        values = _values(maker)
+        return (
+            _name(maker) == "multiply"
+            and len(values) == 1
+            and self._is_of_mask(values[0])
+        )
+
+    def _is_worth_it(self, i: int) -> bool:
+        """Say whether value i is large, and more than one number for each row."""
+        shape, dtype = self.kinds[i]
+        real = str(dtype).endswith(("float32", "float64"))
+        return real and prod(shape) >= LEAST and shape[-1] > 1
+
+    def _half(self, i: int) -> int:
+        """Return the half of value i, made as soon as the value is."""
+        if i in self.halves:
+            return self.halves[i]
+        kind, maker = (self.kinds[i][0], self.stored), self.makers.get(i)
+        moves: list[Any] = []
+        if maker is not None and _is_view(maker):
+            half = self._call(moves, maker, (self._half(maker.inputs[0]),), kind)
+        else:
+            narrow = _Call(NARROW, (i,), {"dtype": self.dtype}, i)
+            half = self._call(moves, narrow, (i,), kind)
+        self._after(i, moves[0])
+        self.halves[i] = half
+        return half
+
+    def _is_product(self, call: Any) -> bool:
+        """Say whether a call multiplies halves: all its operands are real arrays."""
+        return (
+            self.fast
+            and _name(call) in PRODUCTS
+            and all(self._is_real(i) for i in call.inputs)
+        )
+
+    def _multiplied(self, call: Any) -> list[Any]:
+        """Return a call, with what widens its result if it is a product of halves."""
+        if not self._is_product(call):
+            return [call]
+        shape, dtype = self.kinds[call.output]
+        half = self.halves[call.output] = self._new((shape, self.stored))
+        product = call._replace(inputs=tuple(map(self._half, call.inputs)), output=half)
+        return [product, _Call(WIDEN, (half,), {"dtype": dtype}, call.output)]
+
+    def _is_real(self, i: Any) -> bool:
+        return not isinstance(i, tuple) and "float" in str(self.kinds[i][1])
+
+    def _call(
+        self, calls: list[Any], call: Any, inputs: tuple[Any, ...], kind: Any
+    ) -> int:
+        """Add a call with other inputs and a new result; return the result's number."""
+        number = self._new(kind)
+        calls.append(call._replace(inputs=inputs, output=number))
+        return number
+
+    def _after(self, i: int, call: Any) -> None:
+        known = i in self.trace.constants or i in self.trace.arguments
+        (self.first if known else self.after.setdefault(i, [])).append(call)
+
+    def _new(self, kind: Any) -> int:
+        self.kinds.append(kind)
+        return len(self.kinds) - 1
+
+
+def _parts(trace: Any) -> tuple[list[Any], list[Any]]:
+    """Return the live calls before the first gradient, and the others."""
+    calls = trace.live_calls()
+    late = set() if trace.turn is None else {id(c) for c in trace.calls[trace.turn :]}
+    return [c for c in calls if id(c) not in late], [c for c in calls if id(c) in late]
+
+
+def _values(call: Any) -> list[int]:
+    return [i for i in call.inputs if not isinstance(i, tuple)]
+
+
+def _name(call: Any) -> str:
+    return "" if call.primitive is None else str(call.primitive.name)
+
+
+def _is_view(call: Any) -> bool:
+    return _name(call) in VIEWS and len(call.inputs) == 1

@@ -1,0 +1,106 @@
+"""Numbers in 16 bits that are only stored; NumPy computes with their 32-bit selves.
+
+NumPy has no bfloat16: it is the upper half of a float32, kept as uint16. It has
+float16, but converts it number by number; whole arrays of bits take a fraction of that
+(Giesen 2012). Both ways a NaN may become an infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sillar.backends.base import Array
+from sillar.backends.numpy.scratch import take
+
+TYPES = {"bfloat16": np.dtype(np.uint16), "float16": np.dtype(np.float16)}
+BLOCK = 1 << 14  # elements: all that a block needs stays in the L2 cache
+LEAST = np.float32(2.0**-14)  # the smallest float16 of full precision
+UP = np.float32(2.0**112)  # how far apart the exponents of both types are
+DOWN = np.float32(2.0**-112)
+
+
+def half(name: str) -> Any:
+    """Return the data type in which numbers are stored."""
+    return TYPES[name]
+
+
+def narrow(x: Array, dtype: str) -> Array:
+    """Return `x` rounded to "bfloat16" or "float16"."""
+    out = np.empty(x.shape, TYPES[dtype])
+    narrow_into(x, out)
+    return out
+
+
+def widen(x: Array, dtype: Any) -> Array:
+    """Return stored numbers as `dtype`."""
+    out = np.empty(x.shape, dtype)
+    widen_into(x, out)
+    return out
+
+
+def narrow_into(x: Array, out: Array) -> None:
+    """Write `x` into `out`, whose data type says how."""
+    x = np.asarray(x, np.float32)
+    _in_blocks(_to_float16 if out.dtype == np.float16 else _to_bfloat16, x, out)
+
+
+def widen_into(x: Array, out: Array) -> None:
+    """Write stored numbers into `out`."""
+    if out.dtype != np.float32:
+        np.copyto(out, widen(x, np.float32))
+        return
+    _in_blocks(_from_float16 if x.dtype == np.float16 else _from_bfloat16, x, out)
+
+
+def _in_blocks(move: Callable[[Array, Array], None], x: Array, out: Array) -> None:
+    if not (x.flags.c_contiguous and out.flags.c_contiguous):
+        move(x, out)
+        return
+    x, out = x.reshape(-1), out.reshape(-1)
+    for start in range(0, x.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        move(x[block], out[block])
+
+
+def _to_bfloat16(x: Array, out: Array) -> None:
+    bits = take("bits", x.shape, np.uint32)
+    np.add(x.view(np.uint32), 0x8000, out=bits)  # half of the last place that stays
+    np.right_shift(bits, 16, out=bits)
+    np.copyto(out, bits, casting="unsafe")
+
+
+def _from_bfloat16(x: Array, out: Array) -> None:
+    np.left_shift(x, 16, out=out.view(np.uint32), dtype=np.uint32)
+
+
+def _to_float16(x: Array, out: Array) -> None:
+    """Add the float16 of what is less than LEAST and that of what is more."""
+    bits, rest = take("bits", x.shape, np.uint32), take("rest", x.shape, np.uint32)
+    small, large = bits.view(np.float32), rest.view(np.float32)
+    np.abs(x, out=large)
+    np.minimum(large, LEAST, out=small)
+    np.add(small, 0.5, out=small)  # in whole steps of 2^-24, the least float16
+    np.maximum(large, LEAST, out=large)
+    np.add(rest, 0x1000 - 0x38800000 & 0xFFFFFFFF, out=rest)
+    np.right_shift(rest, 13, out=rest)
+    np.subtract(bits, 0x3F000000, out=bits)
+    np.add(bits, rest, out=bits)
+    np.minimum(bits, 0x7C00, out=bits)  # infinity
+    np.right_shift(x.view(np.uint32), 16, out=rest)
+    np.bitwise_and(rest, 0x8000, out=rest)
+    np.bitwise_or(bits, rest, out=bits)
+    np.copyto(out.view(np.uint16), bits, casting="unsafe")
+
+
+def _from_float16(x: Array, out: Array) -> None:
+    """Shift the bits and mend the exponent; what overflows on the way is infinite."""
+    bits = out.view(np.int32)
+    np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
+    np.bitwise_and(bits, -0x70002000, out=bits)  # 0x8FFFE000
+    np.multiply(out, UP, out=out)
+    with np.errstate(over="ignore"):
+        np.multiply(out, UP, out=out)
+    np.multiply(out, DOWN, out=out)
