@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("backends",),
-    ("core",),
+    ("core", "describe"),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
     ("watch", "evidence"),

@@ -21,6 +21,7 @@ from sillar.cli.options import (
     Epochs,
     Json,
     Out,
+    Precision,
     Recipe,
     Resume,
     Seed,
@@ -87,6 +88,7 @@ def train(
     seed: Seed = None,
     backend: Backend = None,
     device: Device = None,
+    precision: Precision = None,
     workers: Workers = None,
     track: Track = False,
     out: Out = None,
@@ -106,6 +108,7 @@ def train(
         "training.seed": seed,
         "training.backend": backend,
         "training.device": device,
+        "training.precision": precision,
         "training.workers": workers,
         "training.track": track or None,
     }

@@ -12,8 +12,8 @@ from rich.console import RenderableType
 
 from sillar.cli import show
 from sillar.cli.record import MODEL, read_record
-from sillar.core.describe import label
 from sillar.data.source import open_source
+from sillar.describe import label
 from sillar.files import Header, read_header
 from sillar.nn import Layer, Sequential
 from sillar.nn.architecture import build

@@ -44,6 +44,8 @@ class Live(Callback):
         self.first_step, self.start = run.step, time.perf_counter()
         self.task = self.bar.add_task("", total=run.batches, rate="", values="")
         if run.epoch < run.epochs and not run.stop:
+            if run.gradients.note:
+                self.console.print(run.gradients.note, style="dim")
             if run.step:
                 self.console.print(f"going on after epoch {run.epoch}", style="dim")
             self._show(run)

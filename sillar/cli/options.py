@@ -51,6 +51,12 @@ Backend = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="On which device of it: cpu or cuda.")
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="float32, float64, or to store less: bfloat16, float16."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(metavar="N", help="Processes that read the batches ahead."),

@@ -15,19 +15,25 @@ from sillar.cli.detecting import DETECTORS
 from sillar.cli.origin import Parts, Source
 from sillar.cli.recipe import leaves
 from sillar.cli.sources import source
-from sillar.core.describe import construct, signature
 from sillar.core.rng import Rng
 from sillar.data import Dataset
+from sillar.describe import construct, signature
 from sillar.errors import ConfigError
 from sillar.nn import Layer, Loss
 from sillar.nn.architecture import build
 from sillar.nn.layers import at_least
 from sillar.optim import Accumulate, Optimizer, Schedule
-from sillar.train import EarlyStopping, fit, predict
+from sillar.train import EarlyStopping, fit, precision, predict
 from sillar.train.evaluate import class_count, mean_loss, scores_of
 from sillar.train.prepare import batches, fill
 
-FIT = ("epochs", "batch_size", "seed", "workers")  # of [training], as `fit` has them
+FIT = (
+    "epochs",
+    "batch_size",
+    "seed",
+    "workers",
+    "precision",
+)  # of [training], as `fit` has them
 LARGEST = 2**48  # no machine has memory for more parameters
 LOSSES = {
     kind.__name__: kind
@@ -51,7 +57,8 @@ LENGTHS = {"CosineAnnealing": "steps", "OneCycle": "steps", "CosineRestarts": "p
 TRANSFORMS = {
     kind.__name__: kind
     for kind in (
-        *(optim.Accumulate, optim.ClipNorm, optim.ClipValue, optim.SkipNonFinite),
+        *(optim.Accumulate, optim.ClipNorm, optim.ClipValue, optim.LossScale),
+        optim.SkipNonFinite,
     )
 }
 PLAIN = {"str": str, "str | None": str, "int": int, "int | None": int}  # annotations
@@ -151,7 +158,7 @@ def make_each(owner: str, tables: Sequence[Any], kinds: dict[str, Any]) -> list[
 
 def _placed(model: Layer, training: dict[str, Any]) -> Layer:
     """Return the model with its first values, as `fit` draws them, on its device."""
-    fill(model, Rng(training["seed"]).split("weights"))
+    fill(model, Rng(training["seed"]).split("weights"), training["precision"])
     return model.to(training["backend"], training["device"])
 
 
@@ -304,6 +311,7 @@ def _check_training(training: dict[str, Any]) -> None:
         raise ConfigError(
             f"training: track must be true or false, got {training['track']!r:.40}"
         )
+    precision.checked("training", training["precision"])
     backend, device = training["backend"], training["device"]
     if backend not in ("numpy", *OPTIONAL):
         raise ConfigError(

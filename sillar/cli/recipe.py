@@ -6,8 +6,8 @@
     [optimizer]  type and arguments
     [schedule]   optional: type and arguments; its lr defaults to the optimizer's
     [detector]   optional: what is built around the trained model
-    [training]   epochs, batch_size, seed, backend, device, workers, track, transforms,
-                 penalty, early_stopping
+    [training]   epochs, batch_size, seed, backend, device, precision, workers, track,
+                 transforms, penalty, early_stopping
 
 A table that is optional may be empty, which is the same as none.
 """
@@ -33,6 +33,7 @@ TRAINING: dict[str, Any] = {
     "seed": 0,
     "backend": "numpy",
     "device": "cpu",
+    "precision": "float32",
     "workers": 0,
     "track": False,
     "transforms": [],

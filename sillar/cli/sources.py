@@ -14,8 +14,8 @@ from sillar.cli.detecting import NslKdd
 from sillar.cli.origin import Examples, Source
 from sillar.cli.tables import Table
 from sillar.cli.texts import Lines, Text
-from sillar.core.describe import construct
 from sillar.data import Dataset, digits, mnist, read_csv, read_npz
+from sillar.describe import construct
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.train.evaluate import is_classification
 

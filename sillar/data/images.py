@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sillar.core.describe import label
 from sillar.core.rng import Rng
+from sillar.describe import label
 from sillar.errors import ConfigError, ShapeError, missing
 
 _OPENCV_TYPES = ("uint8", "int16", "uint16", "float32", "float64")  # all it can turn

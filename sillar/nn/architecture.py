@@ -12,7 +12,7 @@ import reprlib  # what came may be nested deeper than repr can go
 from collections.abc import Mapping
 from typing import Any
 
-from sillar.core.describe import arguments, construct
+from sillar.describe import arguments, construct
 from sillar.errors import ConfigError
 from sillar.nn import (
     activations,

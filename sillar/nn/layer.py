@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from sillar.backends import backend_of, load
-from sillar.core.describe import label
 from sillar.core.extend import with_gradient
 from sillar.core.parameter import Buffer, Parameter, Parameters
 from sillar.core.rng import Rng
 from sillar.core.tape import lift
 from sillar.core.tensor import Tensor
+from sillar.describe import label
 from sillar.errors import ConfigError, DtypeError, ShapeError, SillarError
 
 

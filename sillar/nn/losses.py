@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sillar.core.describe import label
 from sillar.core.functional import clip
 from sillar.core.ops import absolute, astype, relu, sigmoid, sign, softplus
 from sillar.core.tape import lift
 from sillar.core.tensor import Tensor
+from sillar.describe import label
 from sillar.errors import ConfigError, DataError, ShapeError
 from sillar.nn.examine import examine
 

@@ -2,6 +2,7 @@
 
 from sillar.optim.adam import Adam, AdamW
 from sillar.optim.lion import Lion
+from sillar.optim.loss_scale import LossScale
 from sillar.optim.optimizer import Optimizer
 from sillar.optim.penalty import L1, L2, Penalty
 from sillar.optim.rmsprop import RMSprop
@@ -39,6 +40,7 @@ __all__ = [
     "ExponentialDecay",
     "LinearWarmup",
     "Lion",
+    "LossScale",
     "OneCycle",
     "Optimizer",
     "Penalty",

@@ -197,6 +197,8 @@ class Progress(Callback):
     def on_start(self, run: Run) -> None:
         self.first_step, self.start = run.step, time.perf_counter()
         self.said = ""
+        if run.gradients.note:
+            print(run.gradients.note, file=sys.stderr, flush=True)
 
     def on_epoch_end(self, run: Run) -> None:
         if run.gradients.eager_because != self.said:

@@ -19,6 +19,7 @@ from sillar.errors import ConfigError
 from sillar.nn import Layer, Loss
 from sillar.optim import Optimizer, Penalty, Transform
 from sillar.optim.checks import integer
+from sillar.train import precision as precisions
 from sillar.train.callbacks import (
     Callback,
     MetricsLog,
@@ -68,6 +69,7 @@ def fit(
     compiled: bool | None = None,
     workers: int = 0,
     augment: Iterable[Augmentation] = (),
+    precision: str = "float32",
 ) -> Run:
     """Train the model and return the record of the run.
 
@@ -88,19 +90,24 @@ def fit(
 
     With `workers`, that many processes read the batches ahead; see `DataLoader`.
     `augment` changes the images that are trained on, as in [Flip(), Shift(2)].
+
+    A `precision` of "bfloat16" or "float16" holds what waits for the backward pass in
+    16 bits, and multiplies in them where the device is fast at that; weights stay as
+    they are. "float64" draws the weights of a new model in 64 bits.
     """
     check_kinds(model, loss, optimizer)
+    precision = precisions.checked("fit", precision)
     part, held = parts(train, validation, seed)
     check_targets(loss, part)
     loader = batches(model, part, batch_size, seed, workers=workers, augment=augment)
     epochs = integer("fit: epochs", epochs, low=0)
     run = Run(model, loss, optimizer, epochs, len(loader), int(seed))
-    run.transforms = listed("transforms", transforms)
+    run.transforms = precisions.scaled(precision, listed("transforms", transforms))
     run.callbacks = tuple(checked("fit", c) for c in listed("callbacks", callbacks))
-    run.identity = identity(loader, held)
-    fill(model, Rng(seed).split("weights"))
+    run.identity = identity(loader, held, precision)
+    fill(model, Rng(seed).split("weights"), precision)
     optimizer.bind(model.parameters(), transforms=run.transforms, penalty=penalty)
-    run.gradients = Step(model, loss, optimizer.params, compiled=compiled)
+    run.gradients = _step(run, compiled, precision)
     _open(run, run_dir, resume)
     with _ended_by_ctrl_c(run), loader:
         _loop(run, loader, held)
@@ -127,6 +134,15 @@ def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarra
     if not math.isfinite(value):
         run.gradients.put_back(before)
     return value, outputs.numpy()
+
+
+def _step(run: Run, compiled: bool | None, precision: str) -> Step:
+    return Step(
+        *(run.model, run.loss, run.optimizer.params),
+        compiled=compiled,
+        precision=precision,
+        scale=precisions.loss_scale(run.transforms),
+    )
 
 
 def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:

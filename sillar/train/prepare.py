@@ -86,7 +86,9 @@ def batches(
     return loader
 
 
-def identity(loader: DataLoader, held: Dataset | None) -> dict[str, Any]:
+def identity(
+    loader: DataLoader, held: Dataset | None, precision: str
+) -> dict[str, Any]:
     """Return what a run that goes on must share with the one that was begun."""
     found = {
         "seed": loader.seed,
@@ -94,14 +96,25 @@ def identity(loader: DataLoader, held: Dataset | None) -> dict[str, Any]:
         "data": loader.dataset.digest(),
         "validation": held.digest() if held else None,
     }
+    if precision != "float32":
+        found["precision"] = precision
     if loader.augment is not None:
         found["augment"] = repr(loader.augment)
     return found
 
 
-def fill(model: Layer, rng: Rng) -> None:
-    """Draw what has no value yet, in the type of the parameters that have one."""
+def fill(model: Layer, rng: Rng, precision: str = "float32") -> None:
+    """Draw what has no value yet, in the type of the parameters that have one.
+
+    Where none has, it is float32, or float64 if that is the precision.
+    """
     parameters, buffers = model.parameters().values(), model.buffers().values()
     dtypes = [p.data.dtype for p in parameters if p.data is not None]
     if any(p.data is None for p in (*parameters, *buffers)):
-        model.init(rng, dtypes[0] if dtypes else "float32", keep=True)
+        new = "float64" if precision == "float64" else "float32"
+        model.init(rng, dtypes[0] if dtypes else new, keep=True)
+    if precision == "float64" and any("float64" not in str(d) for d in dtypes):
+        raise ConfigError(
+            f"fit: precision='float64', but the model has weights of {dtypes[0]}: draw"
+            " them with model.init(rng, 'float64')"
+        )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from sillar.backends import backend_of
-from sillar.core.compile import compile
+from sillar.core.compile import Compiled
 from sillar.core.grad import grad
 from sillar.core.parameter import Parameters
 from sillar.core.rng import Rng
 from sillar.core.tape import place
 from sillar.core.tensor import Tensor, wrap
-from sillar.errors import CompileError, GradientError
+from sillar.errors import CompileError, ConfigError, GradientError
 from sillar.nn import Layer, Loss
 from sillar.nn.architecture import CONTAINERS, LAYERS
+from sillar.optim import LossScale
 from sillar.train.evaluate import compute_loss, layers_of
+from sillar.train.precision import note, rewriting
 
 
 class Step:
@@ -22,11 +26,19 @@ class Step:
 
     With `compiled` None it is compiled if every part is Sillar's own, so that no
     Python of a user's layer is frozen unseen. What cannot be compiled is run as it
-    stands, and `eager_because` says why.
+    stands, and `eager_because` says why. A `precision` of 16 bits needs a compiled
+    step. With a `scale` the gradient is that of so many times the loss.
     """
 
     def __init__(
-        self, model: Layer, loss: Loss, params: Parameters, *, compiled: bool | None
+        self,
+        model: Layer,
+        loss: Loss,
+        params: Parameters,
+        *,
+        compiled: bool | None,
+        precision: str = "float32",
+        scale: LossScale | None = None,
     ) -> None:
         self.model, self.loss, self.params = model, loss, params
         self.buffers = tuple(model.buffers().values())
@@ -34,33 +46,56 @@ class Step:
         if compiled is None:
             self.eager_because = _foreign(model, loss)
             compiled = not self.eager_because
-        self._compiled = compile(self.plain, reuse=True) if compiled else None
+        self.precision, self.scale = precision, scale
+        self.rewrite = rewriting(precision)
+        self.note = note(precision, backend_of(params.vector)) if params else ""
+        self._compiled: Compiled | None = None
+        if compiled:
+            self._compiled = self._anew()
+        elif self.rewrite is not None:
+            raise self._needs_compiling(self.eager_because or "compiled=False")
 
     def __call__(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
         """Return the loss of the batch, the model's outputs and the gradient.
 
         They hold until the next call.
         """
+        given: tuple[Any, ...] = (x, y, rng)
+        if self.scale is not None:
+            given += (np.asarray(self.scale.scale, np.float32),)
         if self._compiled is not None:
             before = self.copies()
             try:
-                result: tuple[Tensor, Tensor, Any] = self._compiled(x, y, rng)
+                result: tuple[Tensor, Tensor, Any] = self._compiled(*given)
                 return result
             except CompileError as error:
                 self._compiled, self.eager_because = None, str(error)
                 self.put_back(before)
-        return self.plain(x, y, rng)
+                if self.rewrite is not None:
+                    raise self._needs_compiling(str(error)) from None
+        return self.plain(*given)
 
     def renew(self) -> None:
         """Trace the step anew: something in the model may have been set since."""
         if self._compiled is not None:
-            self._compiled = compile(self.plain, reuse=True)
+            self._compiled = self._anew()
 
-    def plain(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
+    def _anew(self) -> Compiled:
+        return Compiled(self.plain, reuse=True, rewrite=self.rewrite)
+
+    def _needs_compiling(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"fit: precision={self.precision!r} needs a compiled step, but: {why}"
+        )
+
+    def plain(
+        self, x: Any, y: Any, rng: Rng, scale: Any = None
+    ) -> tuple[Tensor, Tensor, Any]:
         """Do the same, uncompiled."""
         if self.params:
             home = backend_of(self.params.vector).name
             x, y = place(x, backend=home), place(y, backend=home)
+            scale = None if scale is None else place(scale, backend=home)
         outputs = self.model(x, rng=rng)
         loss = compute_loss(self.loss, outputs, y)
         if self.params and not loss.requires_grad:
@@ -68,7 +103,7 @@ class Step:
                 f"fit: the loss does not depend on any of {list(self.params)}: forward"
                 " must stay within tensor operations, not NumPy's"
             )
-        gradient = self.params.pack(grad(loss, self.params))
+        gradient = self.params.pack(grad(loss, self.params, cotangents=scale))
         return loss, outputs, wrap(gradient)
 
     def copies(self) -> list[Any]:

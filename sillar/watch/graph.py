@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sillar.backends import Array, backend_of
-from sillar.core.describe import label
 from sillar.core.grad import grad, recorded
 from sillar.core.listen import Listener
 from sillar.core.tensor import Tensor
+from sillar.describe import label
 from sillar.errors import GradientError
 from sillar.nn import Layer
 from sillar.nn.layers import Container

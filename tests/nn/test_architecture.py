@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 import sillar as sl
 from sillar import nn
-from sillar.core.describe import signature
+from sillar.describe import signature
 from sillar.errors import ConfigError, FormatError, SillarError
 from sillar.files import write_arrays
 from sillar.nn.architecture import (

@@ -11,6 +11,7 @@ from sillar.optim import (
     Accumulate,
     ClipNorm,
     ClipValue,
+    LossScale,
     SkipNonFinite,
     Transform,
 )
@@ -19,6 +20,7 @@ MAKERS = {
     ClipNorm: lambda: ClipNorm(0.5),
     ClipValue: lambda: ClipValue(0.5),
     Accumulate: lambda: Accumulate(2),
+    LossScale: lambda: LossScale(4.0, grow_every=3),
     SkipNonFinite: SkipNonFinite,
 }
 ADVICE = ": load a state that was saved with the same rule and the same transforms"
@@ -147,6 +149,25 @@ def test_skip_non_finite_counts():
     assert skip.skipped == 3
 
 
+def test_a_loss_scale_divides_shrinks_and_grows():
+    scale, g, bad = LossScale(8.0, grow_every=3), np.ones(2), np.array([1.0, np.inf])
+    seen = []
+    for gradient in (g, bad, g, g, bad, g, g, g, g):
+        used, got = scale.scale, scale(gradient)
+        seen.append(scale.scale)
+        if gradient is bad:
+            assert got is None
+        else:
+            np.testing.assert_array_equal(g / used, got)
+    assert seen == [8.0, 4.0, 4.0, 4.0, 2.0, 2.0, 2.0, 4.0, 4.0]
+    assert scale.state() == {"scale": 4.0, "good": 1, "skipped": 2}
+    other = LossScale(1.0, grow_every=3)
+    other.load_state(scale.state())
+    assert other.state() == scale.state()
+    scale.reset()
+    assert scale.state() == {"scale": 8.0, "good": 0, "skipped": 0}
+
+
 def test_states_resume():
     first, second = Accumulate(3), Accumulate(3)
     assert first.state() == {"count": 0}
@@ -169,6 +190,7 @@ def test_reprs():
         "ClipNorm(max_norm=0.5)",
         "ClipValue(limit=0.5)",
         "Accumulate(steps=2)",
+        "LossScale(4.0, grow_every=3)",
         "SkipNonFinite()",
     }
     assert expected == {repr(make()) for make in MAKERS.values()}
@@ -178,6 +200,11 @@ WRONG = [
     (lambda: ClipNorm(0.0), "ClipNorm: max_norm must be in (0, inf), got 0.0"),
     (lambda: ClipValue(-1), "ClipValue: limit must be in (0, inf), got -1"),
     (lambda: Accumulate(0), "Accumulate: steps must be an integer >= 1, got 0"),
+    (lambda: LossScale(0.0), "LossScale: initial must be in (0, inf), got 0.0"),
+    (
+        lambda: LossScale(grow_every=0),
+        "LossScale: grow_every must be an integer >= 1, got 0",
+    ),
     (lambda: Accumulate(2.0), "Accumulate: steps must be an integer >= 1, got 2.0"),
     (
         lambda: ClipNorm(1.0).load_state({"a": 1}),

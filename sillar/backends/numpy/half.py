@@ -43,8 +43,9 @@ def widen(x: Array, dtype: Any) -> Array:
 
 def narrow_into(x: Array, out: Array) -> None:
     """Write `x` into `out`, whose data type says how."""
-    x = np.asarray(x, np.float32)
-    _in_blocks(_to_float16 if out.dtype == np.float16 else _to_bfloat16, x, out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = np.asarray(x, np.float32)
+        _in_blocks(_to_float16 if out.dtype == np.float16 else _to_bfloat16, x, out)
 
 
 def widen_into(x: Array, out: Array) -> None:
@@ -52,7 +53,8 @@ def widen_into(x: Array, out: Array) -> None:
     if out.dtype != np.float32:
         np.copyto(out, widen(x, np.float32))
         return
-    _in_blocks(_from_float16 if x.dtype == np.float16 else _from_bfloat16, x, out)
+    with np.errstate(over="ignore"):
+        _in_blocks(_from_float16 if x.dtype == np.float16 else _from_bfloat16, x, out)
 
 
 def _in_blocks(move: Callable[[Array, Array], None], x: Array, out: Array) -> None:
@@ -101,6 +103,5 @@ def _from_float16(x: Array, out: Array) -> None:
     np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
     np.bitwise_and(bits, -0x70002000, out=bits)  # 0x8FFFE000
     np.multiply(out, UP, out=out)
-    with np.errstate(over="ignore"):
-        np.multiply(out, UP, out=out)
+    np.multiply(out, UP, out=out)
     np.multiply(out, DOWN, out=out)
