@@ -20,6 +20,8 @@ PRODUCTS = frozenset(  # primitives whose operands may be halves: they add in fl
     ("matmul", "einsum", "conv", "conv_input", "conv_weight")
 )
 VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem"))
+CHEAP = frozenset(("add", "subtract", "multiply", "divide", "negative"))
+PASSES = 2  # what is made again in so many cheap calls is not stored
 LEAST = 1024  # elements: what is smaller is not worth two calls
 
 
@@ -94,6 +96,7 @@ class _Rewriting:
         self.backend, self.fast = backend, backend.fast_half
         self.early, self.late = _parts(trace)
         self.makers = {c.output: c for c in self.early if c.output is not None}
+        self.needed = set(self._needed())
         self.first: list[Any] = []  # calls on what is there before the step
         self.after: dict[int, list[Any]] = {}  # calls to be made once a value is
         self.rest: list[Any] = []  # the backward pass
@@ -127,6 +130,17 @@ class _Rewriting:
             call = self._by_places(call)
         inputs = (i if isinstance(i, tuple) else self._late(i) for i in call.inputs)
         self.rest.append(call._replace(inputs=tuple(inputs)))
+
+    def _needed(self) -> Iterator[int]:
+        """Yield the values that the backward pass reads as they are, or a view of."""
+        for call in self.late:
+            if not self._is_mask(call):
+                yield from map(self._root, _values(call))
+
+    def _root(self, i: int) -> int:
+        while i in self.makers and _is_view(self.makers[i]):
+            i = self.makers[i].inputs[0]
+        return i
 
     def _is_mask(self, call: Any) -> bool:
         """Say whether the backward pass compares what the forward pass made.
@@ -168,7 +182,7 @@ class _Rewriting:
             if source == maker.inputs[0]:
                 return i
             return self._call(self.rest, maker, (source,), self.kinds[i])
-        if self._is_of_mask(i):
+        if self._is_of_mask(i) or self._passes(i) <= PASSES:
             inputs = tuple(
                 k if isinstance(k, tuple) else self._late(k) for k in maker.inputs
             )
@@ -191,6 +205,20 @@ class _Rewriting:
             and len(values) == 1
             and self._is_of_mask(values[0])
         )
+
+    def _passes(self, i: int) -> int:
+        """Return how many cheap calls make value i of what is there anyway."""
+        maker = self.makers[i]
+        if _name(maker) not in CHEAP:
+            return PASSES + 1
+        return 1 + sum(map(self._passes_of_input, _values(maker)))
+
+    def _passes_of_input(self, i: int) -> int:
+        i = self._root(i)
+        there = i not in self.makers or i in self.needed
+        if there or self._is_of_mask(i) or not self._is_worth_it(i):
+            return 0
+        return self._passes(i)
 
     def _is_worth_it(self, i: int) -> bool:
         """Say whether value i is large, and more than one number for each row."""

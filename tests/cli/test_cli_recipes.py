@@ -135,6 +135,7 @@ def test_all_of_a_recipe_ends_up_in_the_record(two_moons, tmp_path):
         "seed": 7,
         "backend": "numpy",
         "device": "cpu",
+        "precision": "float32",
         "workers": 0,
         "track": False,
         "transforms": [
@@ -326,6 +327,8 @@ WRONG = {  # change -> words of the message
     "training.seed='x'": "seed must be an integer >= 0",
     "training.backend='cuda'": "unknown back end 'cuda'; this release has numpy",
     "training.backend=[]": "unknown back end []",
+    "training.precision='half'": "precision must be one of float32, float64, bfloat16",
+    "training.precision=16": "precision must be one of float32",
     "training.device=3": "device must be text, got 3",
     "training.device='cuda'": "numpy: expected the device 'cpu', got 'cuda'",
     "training.penalty={type='L2', rate=1.0, where=3}": "where of L2 must be",

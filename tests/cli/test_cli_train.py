@@ -60,6 +60,20 @@ def test_options_change_the_recipe(two_moons, tmp_path):
     assert given == [2, 64, 9, "numpy"]
 
 
+def test_precision_is_an_option_and_the_progress_says_how(tmp_path):
+    done = sillar(
+        *("train", "digits", "--epochs", 1, "--precision", "bfloat16"),
+        *("--out", tmp_path / "run"),
+    )
+    assert done.stderr.count("bfloat16: numpy has no fast arithmetic in 16 bits") == 1
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["recipe"]["training"]["precision"] == "bfloat16"
+    done = sillar(
+        "train", "--resume", tmp_path / "run", "--precision", "float32", code=2
+    )
+    assert "training.precision was 'bfloat16', now it is 'float32'" in done.stderr
+
+
 def test_the_seed_decides_the_model(two_moons, tmp_path):
     models = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -16,7 +16,7 @@ from sillar.backends.base import Array
 from sillar.backends.numpy.scratch import take
 
 TYPES = {"bfloat16": np.dtype(np.uint16), "float16": np.dtype(np.float16)}
-BLOCK = 1 << 14  # elements: all that a block needs stays in the L2 cache
+BLOCK = 1 << 16  # elements: what a block needs stays in the L2 cache
 LEAST = np.float32(2.0**-14)  # the smallest float16 of full precision
 UP = np.float32(2.0**112)  # how far apart the exponents of both types are
 DOWN = np.float32(2.0**-112)
