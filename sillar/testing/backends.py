@@ -78,7 +78,7 @@ def _check_subject(backend: Backend, subject: Any) -> None:
         for dtype, tolerance in TOLERANCES.items():
             for case in cases:
                 where = f"{backend.name}, {subject.name}, {shape}, {dtype}"
-                with within(where), _draws_of_the_host(backend):
+                with within(where), draws_of_the_host(backend):
                     _check_case(backend, case, dtype, tolerance)
 
 
@@ -125,7 +125,7 @@ def _check_home(backend: Backend, got: Tensor, expected: Tensor) -> None:
 
 
 @contextmanager
-def _draws_of_the_host(backend: Backend) -> Iterator[None]:
+def draws_of_the_host(backend: Backend) -> Iterator[None]:
     """Let a back end draw NumPy's numbers, to compare what is made of them."""
     kept = {name: vars(backend).get(name) for name in DRAWS}
 
