@@ -1,4 +1,4 @@
-"""A step in parts, one thread each, computes what the whole step does."""
+"""A step in parts, a thread or process each, computes what the whole step does."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import sillar as sl
 from sillar import nn
-from sillar.backends.numpy import parts, recurrent, threads
+from sillar.backends.numpy import parts, recurrent, team, threads
 from sillar.backends.numpy.split import Cut, EntangledError, Given, Term, split
 from sillar.core import normalization
 from sillar.core.compile import compile
@@ -20,12 +20,17 @@ from sillar.nn import sweep
 N = 12
 
 
-@pytest.fixture(autouse=True, params=[2, 3])
+CREWS = [(2, False), (3, False), (2, True), (3, True)]
+
+
+@pytest.fixture(autouse=True, params=CREWS, ids=lambda crew: f"{crew[0]}-{crew[1]}")
 def count(request, monkeypatch):
-    """Cut every step, however small."""
+    """Cut every step, however small; by threads, then by processes."""
     monkeypatch.setattr(parts, "WORTH", 0)
-    monkeypatch.setattr(threads._settings, "count", request.param)
-    return request.param
+    count, processes = request.param
+    monkeypatch.setattr(threads._settings, "count", count)
+    monkeypatch.setattr(threads._settings, "processes", processes)
+    return count
 
 
 def numbers(*shape, seed=0):
@@ -175,22 +180,24 @@ def test_kernels_write_into_parts_that_do_not_lie_in_order(name):
         near(step(sl.Tensor(x)), compiled(x))
 
 
-def test_it_really_runs_on_threads(count):
+def test_it_really_runs_in_parts(count, monkeypatch):
+    seen = []
+    if threads.processes():
+        kind, name, more = team.Team, "advance", 1
+    else:
+        kind, name, more = threads._Pool, "run", 0
+    original = getattr(kind, name)
 
-    names = []
-    original = threads._Pool.run
+    def run(self, given):
+        seen.append(len(self.members) + more if more else len(given))
+        return original(self, given)
 
-    def run(self, tasks):
-        names.append(len(tasks))
-        return original(self, tasks)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads._Pool, "run", run)
-        compiled = compile(lambda x: sl.tanh(x) @ numbers(3, 5))
-        x = numbers(N, 3)
-        compiled(x)
-        near(sl.tanh(x) @ numbers(3, 5), compiled(x))
-    assert set(names) == {count}
+    monkeypatch.setattr(kind, name, run)
+    compiled = compile(lambda x: sl.tanh(x) @ numbers(3, 5))
+    x = numbers(N, 3)
+    compiled(x)
+    near(sl.tanh(x) @ numbers(3, 5), compiled(x))
+    assert set(seen) == {count}
 
 
 def test_replays_give_the_same_bits():

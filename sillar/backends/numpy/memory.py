@@ -8,6 +8,7 @@ arithmetic. Peak memory stays the same; memory is not returned before the proces
 from __future__ import annotations
 
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,3 +35,8 @@ def aligned(size: int) -> Any:
     raw = np.empty(size + LINE, np.uint8)
     start = -raw.ctypes.data % LINE
     return raw[start : start + size]
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return an array of its own, at the start of a cache line."""
+    return aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""A traced step in parts: each thread does its share of the batch.
+"""A traced step in parts: each process or thread does its share of the batch.
 
 `split` says which calls can be done part by part. What cannot, the sums over parts
 among it, is done in between by the main thread, while the others wait. So a step is a
@@ -17,7 +17,8 @@ import numpy as np
 
 from sillar.backends.base import Array
 from sillar.backends.numpy import threads
-from sillar.backends.numpy.plan import VIEWS, Writer, empty, settle
+from sillar.backends.numpy.crew import Processes, Threads
+from sillar.backends.numpy.plan import VIEWS, Writer, settle
 from sillar.backends.numpy.split import (
     Cut,
     EntangledError,
@@ -44,8 +45,21 @@ def compile_parts(
         except EntangledError:
             return None
         if schedule.n >= 2 * count and schedule.pays(count):
-            return _Builder(trace, schedule, backend, count).function(reuse)
+            return _in_crew(trace, schedule, backend, count=count, reuse=reuse)
     return None
+
+
+def _in_crew(
+    trace: Any, schedule: _Schedule, backend: Any, *, count: int, reuse: bool
+) -> Callable[..., Any]:
+    """Return the step in parts, done by processes where that can be, or by threads."""
+
+    def built(crew: Threads | Processes) -> Callable[..., Any]:
+        return _Builder(trace, schedule, backend, count, crew).function(reuse)
+
+    if threads.processes():
+        return built(Processes(otherwise=lambda: built(Threads())))
+    return built(Threads())
 
 
 def _cut_arguments(trace: Any) -> dict[int, State]:
@@ -155,28 +169,43 @@ class _Builder:
     """Writes the main thread's function and one for each part."""
 
     def __init__(
-        self, trace: Any, schedule: _Schedule, backend: Any, count: int
+        self,
+        trace: Any,
+        schedule: _Schedule,
+        backend: Any,
+        count: int,
+        crew: Threads | Processes,
     ) -> None:
         self.trace, self.schedule, self.backend = trace, schedule, backend
+        self.crew = crew
         bounds = [schedule.n * k // count for k in range(count + 1)]
         self.shares = [slice(*pair) for pair in pairwise(bounds)]
         self.constants = schedule.constants
         self.kinds = schedule.kinds
-        self.boxes = {i: empty(*self.kinds[i]) for i in self._crossing()}
+        self.boxes = {i: crew.empty(*self.kinds[i]) for i in self._crossing()}
+        self.seen = crew.see({i: schedule.constants[i] for i in self._looked_at()})
         self.parts = [_Part(self, share) for share in self.shares]
 
     def function(self, reuse: bool) -> Callable[..., Any]:
         """Return the function of the trace's arguments that runs all stages."""
         run = self._main(reuse)
         parts = [part.function() for part in self.parts]
+        kinds = [self.kinds[i] for i in self.trace.arguments]
+        return self.crew.function(run, parts, kinds, self._after_effects())
 
-        def replay(*args: Array) -> Any:
-            running = [part(*args) for part in parts]
-            turns = [partial(next, generator, None) for generator in running]
-            with threads.single_threaded_blas():
-                return run(partial(threads.run, turns), *args)
+    def _after_effects(self) -> set[int]:
+        """Return the stages in parts before which an effect may write a constant."""
+        return {
+            stage + 1
+            for stage, placed in self.schedule.stages.items()
+            if any(call.effect is not None for call, _ in placed)
+        }
 
-        return replay
+    def _looked_at(self) -> set[int]:
+        """Return the constants that calls in parts take."""
+        placed = (p for k, ps in self.schedule.stages.items() if k % 2 for p in ps)
+        taken = {i for p in placed for i in p.call.inputs if not isinstance(i, tuple)}
+        return taken & self.constants.keys()
 
     def _crossing(self) -> set[int]:
         """Return the values that pass between the main thread and the parts."""
@@ -241,8 +270,8 @@ class _Part:
                 box = builder.boxes[i]
                 self.boxes[i] = part_of(box, state.axis, self._scaled(state.unit))
             else:
-                self.boxes[i] = empty(*self.kinds[i])
-        self.homes = dict(builder.constants)
+                self.boxes[i] = builder.crew.empty(*self.kinds[i])
+        self.homes = dict(builder.seen)
         own = self.schedule.whole
         self.homes |= {i: b for i, b in builder.boxes.items() if i not in own}
         self.pieces: dict[tuple[int, int], int] = {}
@@ -263,7 +292,7 @@ class _Part:
             homes=self.homes,
             given=given,
             boxes=self.boxes,
-            wider=threads.WIDER,
+            wider=self.builder.crew.wider,
         )
         return writer.function(given, (), reuse=True)
 

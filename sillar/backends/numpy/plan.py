@@ -19,7 +19,7 @@ import numpy as np
 from sillar.backends.base import Array
 from sillar.backends.numpy import chain
 from sillar.backends.numpy.chain import ELEMENTWISE
-from sillar.backends.numpy.memory import aligned
+from sillar.backends.numpy.memory import aligned, empty
 from sillar.backends.numpy.reductions import sum_into
 from sillar.backends.numpy.source import function
 
@@ -339,11 +339,6 @@ class Writer:
                 self.memory.release(buffer)
             if i in self.made and i not in self.home:
                 self.lines.append(f"del v{i}")
-
-
-def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Return an array of its own, at the start of a cache line."""
-    return aligned(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def _same_place(a: Array, b: Array) -> bool:

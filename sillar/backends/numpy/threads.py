@@ -7,6 +7,7 @@ keeps every core busy. BLAS has threads of its own; while ours run, it gets one 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,23 +63,35 @@ class _Pool:
 
 
 class _Place(threading.local):
-    """Whether this thread is at work on one of several tasks."""
+    """Whether this thread is at work on one of several tasks, others beside it."""
 
     inside = False
+    beside = False
 
 
 _place = _Place()
 
 
 def _outcome(task: Callable[[], Any]) -> BaseException | None:
-    before, _place.inside = _place.inside, True
+    before, _place.beside = _place.beside, True
     try:
-        task()
+        with alone():
+            task()
     except BaseException as failure:
         return failure
     finally:
-        _place.inside = before
+        _place.beside = before
     return None
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Context in which nothing is shared with further threads."""
+    before, _place.inside = _place.inside, True
+    try:
+        yield
+    finally:
+        _place.inside = before
 
 
 class _Settings:
@@ -87,6 +100,7 @@ class _Settings:
     def __init__(self) -> None:
         self.pool = _Pool()
         self.count: int | None = None
+        self.processes = True
         self.blas: list[Any] | None = None
 
 
@@ -108,11 +122,20 @@ def threads() -> int:
     return _settings.count
 
 
-def set_threads(count: int) -> None:
-    """Let steps that are compiled from now on use `count` threads."""
+def set_threads(count: int, *, processes: bool = True) -> None:
+    """Let steps that are compiled from now on use `count` threads.
+
+    With `processes`, on Linux, parts of a batch are done by processes, which are forked
+    for it: they do not wait for the interpreter's lock.
+    """
     if type(count) is not int or count < 1:
         raise ConfigError(f"set_threads: expected an integer >= 1, got {count!r:.40}")
-    _settings.count = count
+    _settings.count, _settings.processes = count, processes
+
+
+def processes() -> bool:
+    """Say whether processes do the parts of a compiled step."""
+    return _settings.processes and sys.platform == "linux"
 
 
 def block(size: int) -> int:
@@ -121,7 +144,7 @@ def block(size: int) -> int:
     After each call NumPy takes the interpreter's lock again. A thread that finds it
     taken sleeps, and wakes 40 microseconds late: beside others calls must be longer.
     """
-    return WIDER * size if _place.inside else size
+    return WIDER * size if _place.beside else size
 
 
 def run(tasks: Sequence[Callable[[], Any]]) -> None:
