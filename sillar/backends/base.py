@@ -261,7 +261,7 @@ class Backend(ABC):
 
     def recurrent_input(self, cell: str, x: Array, w: Array, slopes: Array) -> Array:
         """Return the gradient of a sweep for x."""
-        return recurrent.input_gradient(self, x, w, slopes)
+        return recurrent.input_gradient(self, cell, x, w, slopes)
 
     def recurrent_weight(
         self,

@@ -35,29 +35,50 @@ def sizes(cell: str, x: Array, w: Array) -> Sizes:
 
 
 def keep(xp: Any, cell: str, x: Array, w: Array) -> Array:
-    """Return for each step the rows x, 1, 1, h, what the cell adds, and the new h."""
-    steps, _, n = sizes(cell, x, w)
-    ones = xp.ones((2, x.shape[2]), dtype=w.dtype)
+    """Return for each step what the cell adds and the new h: (time, rows, batch).
+
+    What does not depend on h is computed for all steps at once.
+    """
+    size = sizes(cell, x, w)
+    n, turned = size.hidden, xp.matrix_transpose(w)
+    above = size.n_in + (2 if cell == "lstm" else 1)  # rows of x and of its biases
+    ones = xp.ones((size.steps, above - size.n_in, x.shape[2]), dtype=w.dtype)
+    given = xp.matmul(turned[:, :above], xp.concat([x, ones], axis=1))
     h = xp.zeros((n, x.shape[2]), dtype=w.dtype)
-    c, kept = h, []
-    for t in range(steps):
-        rows = xp.concat([x[t, ...], ones, h])
-        if cell == "lstm":
-            z = xp.matmul(xp.matrix_transpose(w), rows)
-            i, f = _sigmoid(xp, z[:n, :]), _sigmoid(xp, z[n : 2 * n, :])
-            g, o = xp.tanh(z[2 * n : 3 * n, :]), _sigmoid(xp, z[3 * n :, :])
-            before, c = c, f * c + i * g
-            h = o * xp.tanh(c)
-            kept.append(xp.concat([rows, i, f, g, o, before, c, h]))
-        else:
-            a, b = _affine(xp, w, rows, rows.shape[0] - n - 1)
-            r = _sigmoid(xp, a[:n, :] + b[:n, :])
-            z = _sigmoid(xp, a[n : 2 * n, :] + b[n : 2 * n, :])
-            q = b[2 * n :, :]
-            m = xp.tanh(a[2 * n :, :] + r * q)
-            h = m + z * (h - m)
-            kept.append(xp.concat([rows, r, z, m, q, h]))
-    return xp.stack(kept)
+    if cell == "lstm":
+        kept = _lstm_keep(xp, given, turned[:, -n:], h)
+    else:
+        kept = _gru_keep(xp, given, turned[:, -n:], turned[:, above : above + 1], h)
+    rows = sum(part.shape[0] for part in kept) // max(1, size.steps)
+    return xp.reshape(xp.concat(kept), (size.steps, rows, x.shape[2]))
+
+
+def _lstm_keep(xp: Any, given: Array, w: Array, h: Array) -> list[Array]:
+    """Return the gates i, f, g and o, the new c and the new h, step by step."""
+    n, c = h.shape[0], h
+    half = xp.ones((n, 1), dtype=w.dtype) * 0.5
+    halves = xp.concat([half, half, half + half, half])
+    given, w, rest = given * halves, w * halves, 1.0 - halves
+    kept = []
+    for t in range(given.shape[0]):
+        z = xp.tanh(given[t, ...] + xp.matmul(w, h)) * halves + rest
+        c = z[n : 2 * n, :] * c + z[:n, :] * z[2 * n : 3 * n, :]
+        h = z[3 * n :, :] * xp.tanh(c)
+        kept += [z, c, h]
+    return kept
+
+
+def _gru_keep(xp: Any, given: Array, w: Array, bias: Array, h: Array) -> list[Array]:
+    """Return the gates r and z, m, q = W_hh h + b_hh in it, and h, step by step."""
+    n = h.shape[0]
+    kept = []
+    for t in range(given.shape[0]):
+        a, b = given[t, ...], xp.matmul(w, h) + bias
+        gate, q = _sigmoid(xp, a[: 2 * n, :] + b[: 2 * n, :]), b[2 * n :, :]
+        m = xp.tanh(a[2 * n :, :] + gate[:n, :] * q)
+        h = m + gate[n:, :] * (h - m)
+        kept += [gate, m, q, h]
+    return kept
 
 
 def output(cell: str, x: Array, w: Array, kept: Array, last: bool) -> Array:
@@ -68,75 +89,92 @@ def output(cell: str, x: Array, w: Array, kept: Array, last: bool) -> Array:
 def slopes(xp: Any, cell: str, g: Array, x: Array, w: Array, kept: Array) -> Array:
     """Return the loss's derivatives before the nonlinearities, from g at the outputs.
 
-    They are those of the gates; for a GRU those of q = W_hh h + b_hh in n come after.
+    They are those of the gates; for a GRU those of m come before those of r and z, and
+    those of q after.
     """
     size = sizes(cell, x, w)
-    back = _lstm_slopes if cell == "lstm" else _gru_slopes
+    steps, n = size.steps, size.hidden
+    parts = [kept[:, i * n : (i + 1) * n, :] for i in range(kept.shape[1] // n)]
+    factors, back = (
+        (_lstm_factors(xp, parts), _lstm_slopes)
+        if cell == "lstm"
+        else (_gru_factors(xp, parts), _gru_slopes)
+    )
     dh = dc = xp.zeros_like(g[0, ...])
-    silent = size.steps - g.shape[0]  # steps whose outputs have no gradient
+    silent = steps - g.shape[0]  # steps whose outputs have no gradient
     found = []
-    for t in reversed(range(size.steps)):
-        rows = kept[t, size.rows - size.hidden :, :]
-        n = size.hidden
-        parts = [rows[i * n : (i + 1) * n, :] for i in range(rows.shape[0] // n)]
+    for t in reversed(range(steps)):
         dh = dh + g[t - silent, ...] if t >= silent else dh
-        d, dh, dc = back(xp, w[-n:, :], parts, dh, dc)
+        d, dh, dc = back(xp, w[-n:, :], [part[t, ...] for part in factors], dh, dc)
         found.append(d)
     return xp.stack(found[::-1])
 
 
+def _lstm_factors(xp: Any, parts: list[Array]) -> list[Array]:
+    """Return what dh and dc are multiplied by, for all steps."""
+    i, f, g, o, c, _ = parts
+    before, tanh_c = _before(xp, c), xp.tanh(c)
+    of_c = [g * i * (1.0 - i), before * f * (1.0 - f), i * (1.0 - g * g)]
+    of_h = tanh_c * o * (1.0 - o)
+    return [o * (1.0 - tanh_c * tanh_c), xp.stack(of_c, axis=1), of_h, f]
+
+
 def _lstm_slopes(
-    xp: Any, w: Array, parts: list[Array], dh: Array, dc: Array
+    xp: Any, w: Array, factors: list[Array], dh: Array, dc: Array
 ) -> tuple[Array, Array, Array]:
-    _, i, f, g, o, before, c, _ = parts
-    tanh_c = xp.tanh(c)
-    dc = dc + dh * o * (1.0 - tanh_c * tanh_c)
-    d = xp.concat(
-        [
-            dc * g * i * (1.0 - i),
-            dc * before * f * (1.0 - f),
-            dc * i * (1.0 - g * g),
-            dh * tanh_c * o * (1.0 - o),
-        ]
-    )
+    through, of_c, of_h, f = factors
+    dc = dc + dh * through
+    n, batch = dh.shape
+    d = xp.concat([xp.reshape(of_c * dc, (3 * n, batch)), dh * of_h])
     return d, xp.matmul(w, d), dc * f
 
 
+def _gru_factors(xp: Any, parts: list[Array]) -> list[Array]:
+    """Return what dh is multiplied by, for all steps."""
+    r, z, m, q, h = parts
+    h = _before(xp, h)
+    dm = (1.0 - z) * (1.0 - m * m)
+    of_gates = [dm, dm * q * r * (1.0 - r), (h - m) * z * (1.0 - z), dm * r]
+    return [xp.stack(of_gates, axis=1), z]
+
+
 def _gru_slopes(
-    xp: Any, w: Array, parts: list[Array], dh: Array, dc: Array
+    xp: Any, w: Array, factors: list[Array], dh: Array, dc: Array
 ) -> tuple[Array, Array, Array]:
-    h, r, z, m, q, _ = parts
-    dm = dh * (1.0 - z) * (1.0 - m * m)
-    dr, dz = dm * q * r * (1.0 - r), dh * (h - m) * z * (1.0 - z)
-    through = xp.matmul(w, xp.concat([dr, dz, dm * r]))
-    return xp.concat([dr, dz, dm, dm * r]), dh * z + through, dc
+    of_gates, z = factors
+    n, batch = dh.shape
+    d = xp.reshape(of_gates * dh, (4 * n, batch))
+    return d, dh * z + xp.matmul(w, d[n:, :]), dc
 
 
-def input_gradient(xp: Any, x: Array, w: Array, slopes: Array) -> Array:
+def _before(xp: Any, rows: Array) -> Array:
+    """Return what every step had of the one before, zeros at first."""
+    return xp.concat([xp.zeros_like(rows[:1, ...]), rows[:-1, ...]])
+
+
+def input_gradient(xp: Any, cell: str, x: Array, w: Array, slopes: Array) -> Array:
     """Return the gradient of a sweep for x."""
-    return xp.matmul(w[: x.shape[1], :], slopes[:, : w.shape[1], :])
+    n = sizes(cell, x, w).hidden
+    if cell == "gru":
+        slopes = xp.concat([slopes[:, n : 3 * n, :], slopes[:, :n, :]], axis=1)
+    return xp.matmul(w[: x.shape[1], :], slopes)
 
 
 def weight_gradient(
     xp: Any, cell: str, x: Array, w: Array, kept: Array, slopes: Array
 ) -> Array:
     """Return the gradient of a sweep for w."""
-    size = sizes(cell, x, w)
-    rows, n = kept[:, : size.rows, :], size.hidden
-    turned = xp.matrix_transpose(slopes)
-    if cell == "lstm":
-        return xp.sum(xp.matmul(rows, turned), axis=0)
-    above = xp.matmul(rows[:, : size.n_in + 1, :], turned[..., : 3 * n])
-    of_state = xp.concat([turned[..., : 2 * n], turned[..., 3 * n :]], axis=-1)
-    below = xp.matmul(rows[:, size.n_in + 1 :, :], of_state)
-    return xp.concat([xp.sum(above, axis=0), xp.sum(below, axis=0)])
-
-
-def _affine(xp: Any, w: Array, rows: Array, cut: int) -> tuple[Array, Array]:
-    """Return W_ih x + b_ih and W_hh h + b_hh."""
-    turned = xp.matrix_transpose(w)
-    inner = xp.matmul(turned[:, :cut], rows[:cut, :])
-    return inner, xp.matmul(turned[:, cut:], rows[cut:, :])
+    size, n = sizes(cell, x, w), sizes(cell, x, w).hidden
+    ones = xp.ones((size.steps, 1, x.shape[2]), dtype=kept.dtype)
+    h = _before(xp, kept[:, -n:, :])
+    above, below = xp.concat([x, ones], axis=1), xp.concat([ones, h], axis=1)
+    of_input = of_state = slopes
+    if cell == "gru":
+        of_input = xp.concat([slopes[:, n : 3 * n, :], slopes[:, :n, :]], axis=1)
+        of_state = slopes[:, n:, :]
+    pairs = (above, of_input), (below, of_state)
+    products = (xp.matmul(rows, xp.matrix_transpose(d)) for rows, d in pairs)
+    return xp.concat([xp.sum(product, axis=0) for product in products])
 
 
 def _sigmoid(xp: Any, x: Array) -> Array:

@@ -74,6 +74,8 @@ class Buffer(Parameter):
     def _write(self, array: Array) -> None:
         self.data = backend_of(self.data).assign(self.data, array)
 
+    _write.in_place = True  # type: ignore[attr-defined] # may be recorded on a device
+
 
 class Parameters(Mapping[str, Parameter]):
     """A model's parameters by dotted path, in order, all views of one vector."""

@@ -97,6 +97,24 @@ def test_a_curve_is_numpys_over_100_steps_in_float64(name, backend, folders):
 
 
 @pytest.mark.parametrize("backend", INSTALLED)
+def test_mnist_is_learned_to_the_same_accuracy(backend, shared_data):
+    accuracy = {}
+    for where in ("numpy", backend):
+        _, tables = read_recipe("one-cycle")
+        changes = {
+            **{"data.folder": str(shared_data / "mnist"), "data.validation": 0.7},
+            **{"training.epochs": 1, "training.backend": where},
+        }
+        plan = make_plan(checked(changed(tables, list(changes.items()))))
+        options = plan.arguments | {"callbacks": [], "validation": None}
+        sl.fit(plan.model, plan.loss, plan.optimizer, plan.parts.train, **options)
+        outputs = sl.predict(plan.model, plan.parts.test.x)
+        accuracy[where] = (outputs.argmax(-1) == plan.parts.test.y).mean()
+    assert accuracy["numpy"] > 0.97
+    assert abs(accuracy["numpy"] - accuracy[backend]) <= 0.001, accuracy
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
 @pytest.mark.parametrize("name", ["intrusion", "names-gru", "names-lstm", "table"])
 def test_networks_without_convolution_keep_it_in_float32(name, backend, folders):
     changes = folders(name)
