@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+import sillar as sl
+from sillar import nn
 from sillar.backends import backend_of
 from sillar.backends.indices import forwards
 from sillar.backends.replay import Recorded
+from sillar.core.compile import Compiled
 from sillar.core.tape import Primitive, place
 from sillar.errors import BackendError, DtypeError
 from sillar.testing.cases.kernels import SAVED
@@ -230,3 +233,17 @@ def test_stretches_between_effects_are_recorded_where_they_can_be(possible, reus
     assert results == [3.0, 5.0, 7.0, 9.0]
     assert noted == [2.0, 4.0, 6.0, 8.0]
     assert len(made) == 1 + possible  # stretches, at the second call alone
+
+
+def test_running_means_do_not_cut_a_step_in_stretches():
+    model = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4)).init(sl.Rng(0)).to("torch")
+    found = []
+
+    def rewrite(trace, backend):
+        found.append(Recorded(backend, trace, lambda run: None, reuse=False))
+
+    step = Compiled(lambda x, rng: model(x, rng=rng), rewrite=rewrite)
+    before = model[1].running_mean.numpy().copy()
+    step(torch.ones(5, 3), sl.Rng(0))
+    assert len(found[0].stretches) == 1
+    assert not np.array_equal(before, model[1].running_mean.numpy())
