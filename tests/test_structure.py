@@ -18,7 +18,7 @@ LAYERS = (
     ("core", "describe"),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
-    ("watch", "evidence"),
+    ("watch", "evidence", "interop"),
     ("detectors",),
     ("cli",),
     ("__main__",),
@@ -102,6 +102,7 @@ LIBRARIES = [
     *("jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"),
     *("cv2", "pyarrow"),
     *("jinja2", "matplotlib", "tensorboardX"),
+    *("sklearn", "optuna"),
 ]
 
 
@@ -111,6 +112,8 @@ def test_a_library_is_imported_in_its_own_place_only(library):
         "jinja2": ("evidence/page.py",),
         "matplotlib": ("evidence/figures.py",),
         "tensorboardX": ("train/track.py",),
+        "sklearn": ("interop/sklearn.py",),
+        "optuna": ("interop/optuna.py",),
         "typer": ("cli",),
         "rich": ("cli",),
         "cv2": ("data/images.py",),

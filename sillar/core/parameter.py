@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sillar.backends import Array, Backend, backend_of, load
+from sillar.backends import Array, Backend, backend_of, is_array, load
 from sillar.core.dtypes import as_number
 from sillar.core.ops.shape import astype, pack
 from sillar.core.rng import Rng
@@ -193,8 +193,10 @@ class Parameters(Mapping[str, Parameter]):
     def _common_vector(self) -> Array | None:
         """Return the stretch of a larger vector that already holds the parameters."""
         first = next((p.data for p in self.values() if p.size), None)
-        base = getattr(first, "base", None)
-        if first is None or base is None or base.ndim != 1 or base.dtype != first.dtype:
+        base: Any = getattr(first, "base", None)
+        if first is None or not is_array(base):
+            return None
+        if base.ndim != 1 or base.dtype != first.dtype:
             return None
         begin = (address(first) - address(base)) // base.itemsize
         stretch = base[begin : begin + self.size]

@@ -1,6 +1,7 @@
 """Parameters by path, all views of one vector, found once, laid out again at need."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -278,3 +279,15 @@ def test_parameters_made_by_hand_are_laid_out_too():
     vector = Parameters(named).lay_out("float64", lambda path, p: np.full(p.shape, 4))
     np.testing.assert_array_equal([4.0] * 4, vector, strict=True)
     assert_one_vector(Parameters(named))
+
+
+def test_a_copied_or_pickled_model_is_one_vector_again():
+    """The arrays of an unpickled model may lie in bytes that nobody else owns."""
+    model = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4)).init(sl.Rng(0))
+    first = model.parameters().vector
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        parameters = made.parameters()
+        assert np.array_equal(parameters.vector, first)
+        parameters.vector[:] = 7
+        assert (made[0].weight.data == 7).all()
+        assert not (model[0].weight.data == 7).any()
