@@ -6,13 +6,16 @@ steps of the LSTM, and `reduce_window` for the pooling, which takes 1.6 to 2.4 t
 long in the whole step.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.workloads import RATE, WORKLOADS
+from benchmarks.workloads import ALL, GPTS, RATE, STAGES
 
-TABLES = {("gpt", "0.weight"), ("gpt", "1.weight")}  # of vectors, not matrices
+VECTORS = (0, 1)  # the tables of a GPT, of vectors: no matrices
+TABLES = {(name, f"{i}.weight") for name in ("gpt", *GPTS) for i in VECTORS}
 FLATTENED = {"cnn": "6.weight", "convnet": "7.weight"}  # reads images of 64 channels
 
 
@@ -91,7 +94,7 @@ def lstm(w, x, train):
     return dense(w, "1", steps[-1]), {}
 
 
-def attention(w, name, x, heads=4):
+def attention(w, name, x, heads):
     n, t, width = x.shape
     qkv = x @ w[f"{name}.in_proj_weight"] + w[f"{name}.in_proj_bias"]
     q, k, v = jnp.moveaxis(qkv.reshape(n, t, 3, heads, width // heads), 2, 0)
@@ -99,13 +102,14 @@ def attention(w, name, x, heads=4):
     return dense(w, f"{name}.out_proj", y.reshape(x.shape))
 
 
-def gpt(w, x, train):
+def gpt(w, x, train, blocks=4, heads=4, tied=False):
     x = w["0.weight"][x] + w["1.weight"]
-    for i in range(2, 6):
-        x = x + attention(w, f"{i}.self_attn", layer_norm(w, f"{i}.norm1", x))
+    for i in range(2, 2 + blocks):
+        x = x + attention(w, f"{i}.self_attn", layer_norm(w, f"{i}.norm1", x), heads)
         y = dense(w, f"{i}.linear1", layer_norm(w, f"{i}.norm2", x))
         x = x + dense(w, f"{i}.linear2", jax.nn.gelu(y, approximate=False))
-    return dense(w, "7", layer_norm(w, "6", x)), {}
+    x = layer_norm(w, str(2 + blocks), x)
+    return x @ w["0.weight"].T if tied else dense(w, str(3 + blocks), x), {}
 
 
 def residual(w, name, x, stride, train, moved):
@@ -127,7 +131,21 @@ def resnet(w, x, train):
     return dense(w, "8", x.mean((1, 2))), moved
 
 
+def resnet18(stages, w, x, train):
+    moved = {}
+    x = jax.nn.relu(batch_norm(w, "1", conv(w, "0", x, 1, 1), train, moved))
+    for i, (_, stride) in enumerate(stages, 3):
+        x = residual(w, str(i), x, stride, train, moved)
+    return dense(w, str(4 + len(stages)), x.mean((1, 2))), moved
+
+
+def tied_gpt(sizes):
+    return partial(gpt, blocks=sizes.blocks, heads=sizes.heads, tied=True)
+
+
 NETWORKS = {
+    **{name: partial(resnet18, stages) for name, stages in STAGES.items()},
+    **{name: tied_gpt(sizes) for name, sizes in GPTS.items()},
     "small": mlp,
     "mlp": mlp,
     "cnn": cnn,
@@ -154,15 +172,17 @@ def taken_over(name, weights):
     return found
 
 
-def trainer(name, weights, x, y):
+def trainer(name, weights, x, y, *, half=False):
     """Return a function that does one step and returns the loss before it."""
-    network = NETWORKS[WORKLOADS[name].network]
+    network = NETWORKS[ALL[name].network]
     weights = taken_over(name, weights)
     running = {k: weights.pop(k) for k in [*weights] if ".running_" in k}
 
     def loss_of(weights, running, x, y):
+        if half:
+            weights = jax.tree.map(lambda a: a.astype(jnp.bfloat16), weights)
         outputs, moved = network(weights | running, x, True)
-        logs = jax.nn.log_softmax(outputs)
+        logs = jax.nn.log_softmax(outputs.astype(jnp.float32))
         return -jnp.take_along_axis(logs, y[..., None], -1).mean(), moved
 
     def update(weights, m, v, running, t, x, y):
@@ -194,7 +214,7 @@ def trainer(name, weights, x, y):
 
 def server(name, weights):
     """Return a function from inputs to outputs, arrays of NumPy."""
-    network = NETWORKS[WORKLOADS[name].network]
+    network = NETWORKS[ALL[name].network]
     weights = taken_over(name, weights)
     run = jax.jit(lambda w, x: network(w, x, False)[0])
     return lambda x: np.asarray(run(weights, x))

@@ -1,10 +1,13 @@
 """The networks in Sillar: `trainer` and `server` make functions to be timed."""
 
 import itertools
+from functools import partial
 
 import sillar as sl
-from benchmarks.workloads import RATE, WORKLOADS
+from benchmarks.workloads import ALL, GPTS, RATE, STAGES
 from sillar import nn
+from sillar.backends import load
+from sillar.train.precision import rewriting
 
 
 def mlp(*sizes):
@@ -72,7 +75,44 @@ def resnet():
     )
 
 
+def resnet18(name):
+    """The network of He et al. 2015 for small images: no pooling at first."""
+    channels = STAGES[name][0][0]
+    layers = [nn.Conv2D(3, channels, 3, padding=1, bias=False)]
+    layers += [nn.BatchNorm(channels), nn.ReLU()]
+    for c_out, stride in STAGES[name]:
+        layers.append(Residual(channels, c_out, stride))
+        channels = c_out
+    return nn.Sequential(*layers, Mean(), nn.Dense(channels, 10))
+
+
+class Mean(nn.Layer):
+    def forward(self, x):
+        return x.mean((1, 2))
+
+
+class Tied(nn.Sequential):
+    """A GPT whose head is its embedding transposed."""
+
+    def forward(self, x):
+        return super().forward(x) @ self[0].weight.transpose(1, 0)
+
+
+def tied_gpt(name):
+    """The layers without the head, which `model_of` ties to them."""
+    sizes = GPTS[name]
+    blocks = range(sizes.blocks)
+    return nn.Sequential(
+        nn.Embedding(sizes.vocabulary, sizes.width),
+        nn.LearnedPositions(sizes.context, sizes.width),
+        *(nn.TransformerBlock(sizes.width, sizes.heads, causal=True) for _ in blocks),
+        nn.LayerNorm(sizes.width),
+    )
+
+
 NETWORKS = {
+    **{name: partial(resnet18, name) for name in STAGES},
+    **{name: partial(tied_gpt, name) for name in GPTS},
     "small": lambda: mlp(122, 64, 32, 5),
     "mlp": lambda: mlp(784, 256, 128, 10),
     "cnn": cnn,
@@ -84,12 +124,19 @@ NETWORKS = {
 
 
 def model_of(name, weights):
-    return nn.from_torch(NETWORKS[WORKLOADS[name].network](), weights)
+    model = nn.from_torch(NETWORKS[ALL[name].network](), weights)
+    return Tied(*model.layers) if name in GPTS else model
 
 
-def trainer(name, weights, x, y, *, compiled):
-    """Return a function that does one step and returns the loss before it."""
-    model, loss_of = model_of(name, weights), sl.CrossEntropy()
+def trainer(
+    name, weights, x, y, *, compiled, backend="numpy", device="cpu", half=False
+):
+    """Return a function that does one step and returns the loss before it.
+
+    Halves need a compiled step: an eager one computes in float32.
+    """
+    model, loss_of = model_of(name, weights).to(backend, device), sl.CrossEntropy()
+    x, y = (load(backend).from_numpy(array, device) for array in (x, y))
     params = model.parameters()
     optimizer = sl.Adam(RATE).bind(params)
 
@@ -98,7 +145,9 @@ def trainer(name, weights, x, y, *, compiled):
         optimizer.step(sl.grad(loss, params))
         return loss
 
-    run, rng = sl.compile(step) if compiled else step, sl.Rng(0)
+    rewrite = rewriting("bfloat16" if half else "float32")
+    run = sl.Compiled(step, rewrite=rewrite) if compiled else step
+    rng = sl.Rng(0)
     return lambda: run(x, y, rng).item()
 
 

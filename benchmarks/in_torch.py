@@ -8,15 +8,16 @@ back to eager, with a warning only, after eight compilations of one function.
 
 import itertools
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workloads import RATE, WORKLOADS
+from benchmarks.workloads import ALL, GPTS, RATE, STAGES
 
-IMAGES = ("cnn", "convnet", "resnet")
+IMAGES = ("cnn", "convnet", "resnet", *STAGES)
 
 
 def mlp(*sizes):
@@ -122,7 +123,44 @@ def resnet():
     )
 
 
+def resnet18(name):
+    """The network of He et al. 2015 for small images: no pooling at first."""
+    channels = STAGES[name][0][0]
+    layers = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+    layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+    for c_out, stride in STAGES[name]:
+        layers.append(Residual(channels, c_out, stride))
+        channels = c_out
+    return nn.Sequential(*layers, Mean(), nn.Linear(channels, 10))
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+class Tied(nn.Sequential):
+    """A GPT whose head is its embedding transposed."""
+
+    def forward(self, x):
+        return functional.linear(super().forward(x), self[0].weight)
+
+
+def tied_gpt(name):
+    sizes = GPTS[name]
+    model = Tied(
+        *(nn.Embedding(sizes.vocabulary, sizes.width),),
+        Positions(sizes.context, sizes.width),
+        *(Block(sizes.width, sizes.heads) for _ in range(sizes.blocks)),
+        nn.LayerNorm(sizes.width),
+    )
+    nn.init.normal_(model[0].weight, std=0.02)
+    return model
+
+
 NETWORKS = {
+    **{name: partial(resnet18, name) for name in STAGES},
+    **{name: partial(tied_gpt, name) for name in GPTS},
     "small": lambda: mlp(122, 64, 32, 5),
     "mlp": lambda: mlp(784, 256, 128, 10),
     "cnn": cnn,
@@ -138,7 +176,7 @@ NETWORKS = {
 def draw(name):
     """Return the first weights of a workload, by PyTorch's names, for all libraries."""
     torch.manual_seed(0)
-    state = NETWORKS[WORKLOADS[name].network]().state_dict()
+    state = NETWORKS[ALL[name].network]().state_dict()
     return {key: value.numpy() for key, value in state.items()}
 
 
@@ -147,7 +185,7 @@ def save(name, path):
 
 
 def model_of(name, weights):
-    model = NETWORKS[WORKLOADS[name].network]()
+    model = NETWORKS[ALL[name].network]()
     model.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
     return model.to(memory_format=torch.channels_last) if name in IMAGES else model
 
@@ -158,14 +196,18 @@ def inputs_of(name, x):
     return x.permute(0, 3, 1, 2) if name in IMAGES else x
 
 
-def trainer(name, weights, x, y, *, compiled):
+def trainer(name, weights, x, y, *, compiled, device="cpu", half=False):
     """Return a function that does one step and returns the loss before it."""
-    model, inputs, labels = model_of(name, weights), inputs_of(name, x), torch.tensor(y)
+    model = model_of(name, weights).to(device)
+    inputs, labels = inputs_of(name, x).to(device), torch.tensor(y, device=device)
     optimizer = torch.optim.Adam(model.parameters(), RATE, fused=True)
 
     def loss_of(inputs, labels):
-        outputs = model(inputs)
-        return functional.cross_entropy(outputs.flatten(0, -2), labels.flatten())
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            outputs = model(inputs)
+        return functional.cross_entropy(
+            outputs.flatten(0, -2).float(), labels.flatten()
+        )
 
     run = torch.compile(loss_of) if compiled else loss_of
 

@@ -34,11 +34,44 @@ WORKLOADS = {
 }
 
 
+LARGE = {  # for a GPU, and as small as can be for a test without one
+    "resnet18": Workload("resnet18", (32, 32, 3), (), 10, 256),
+    "gpt-124m": Workload("gpt-124m", (1024,), (1024,), 50_304, 8),
+    "resnet18-tiny": Workload("resnet18-tiny", (8, 8, 3), (), 10, 4),
+    "gpt-tiny": Workload("gpt-tiny", (16,), (16,), 64, 2),
+}
+ALL = WORKLOADS | LARGE
+
+
+class Sizes(NamedTuple):
+    """How large a GPT with a tied head is."""
+
+    vocabulary: int
+    width: int
+    blocks: int
+    heads: int
+    context: int
+
+
+GPTS = {
+    "gpt-124m": Sizes(50_304, 768, 12, 12, 1024),  # Radford et al. 2019, the smallest
+    "gpt-tiny": Sizes(64, 32, 2, 2, 16),
+}
+STAGES = {  # channels and stride of each residual block, after a first convolution
+    "resnet18": tuple(
+        (channels, stride)
+        for channels, first in ((64, 1), (128, 2), (256, 2), (512, 2))
+        for stride in (first, 1)
+    ),
+    "resnet18-tiny": ((8, 1), (16, 2)),
+}
+
+
 def load(name: str, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets, channels last; those of `gpt` are tokens."""
-    work, rng = WORKLOADS[name], np.random.default_rng(0)
+    work, rng = ALL[name], np.random.default_rng(0)
     n = batch or work.batch
-    if work.network == "gpt":
+    if work.network.startswith("gpt"):
         x = rng.integers(0, work.classes, (n, *work.shape))
     else:
         x = rng.uniform(size=(n, *work.shape)).astype("float32")
