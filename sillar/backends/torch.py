@@ -84,11 +84,6 @@ def _unary(function: Callable[..., Array]) -> Callable[..., Array]:
     return lambda x: function(_real(x))
 
 
-def _divide(a: Any, b: Any) -> Array:
-    a, b = _alike(a, b)
-    return torch.div(_real(a), _real(b))
-
-
 def _maximum(a: Any, b: Any) -> Array:
     if type(b) in (int, float) and a.dtype in _FLOATING:
         return torch.clamp(a, min=b)  # in one pass: it is ReLU
@@ -128,7 +123,7 @@ _NAMESPACE: dict[str, Any] = {
     "equal": _binary(torch.eq),
     "not_equal": _binary(torch.ne),
     "less_equal": _binary(torch.le),
-    "divide": _divide,
+    "divide": _binary(lambda a, b: torch.div(_real(a), _real(b))),
     "sign": lambda x: torch.where(x == x, torch.sign(x), x),  # of nan it is nan
     "maximum": _maximum,
     "where": _where,
@@ -166,6 +161,10 @@ class TorchBackend(Backend):
     @property
     def on_host(self) -> bool:
         return self.device.type == "cpu"
+
+    @property
+    def fast_half(self) -> bool:
+        return self.device.type == "cuda"
 
     def from_numpy(self, array: Any, device: str | None = None) -> Array:
         if device is not None:
@@ -309,6 +308,9 @@ class TorchBackend(Backend):
     def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
         if self.device.type != "cuda":
             return super().compile(trace, reuse=reuse)
+        products = torch.backends.cuda.matmul  # of halves: sums stay in float32
+        products.allow_bf16_reduced_precision_reduction = False
+        products.allow_fp16_reduced_precision_reduction = False
         record = partial(_recorded, torch.cuda.graph_pool_handle())
         return Recorded(self, trace, record, reuse=reuse)
 
