@@ -76,7 +76,11 @@ def _stepper(plan: Plan, *, compiled: bool | None) -> Callable[[int], None]:
     plan.optimizer.bind(
         model.parameters(), transforms=given["transforms"], penalty=given["penalty"]
     )
-    gradients = Step(model, plan.loss, plan.optimizer.params, compiled=compiled)
+    gradients = Step(
+        *(model, plan.loss, plan.optimizer.params),
+        compiled=compiled,  # a step as it is written has no halves
+        precision="float32" if compiled is False else given["precision"],
+    )
     convert, loader = converter(model), batches(model, plan.parts.train, size, seed)
 
     def endless() -> Iterator[Any]:

@@ -53,7 +53,8 @@ def test_rounding_is_to_the_nearest(name, shape):
             far = np.isinf(x.astype("float16"))
         assert np.isinf(got[far]).all()
         got, x, step = got[~far], x[~far], step[~far]
-    assert (abs(got - x) <= step).all()
+    # what is tiny is rounded twice, first to 13 bits more
+    assert (abs(got - x) <= step * (1 + 2.0**-12)).all()
 
 
 def test_views_and_other_types():

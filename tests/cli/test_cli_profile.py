@@ -5,6 +5,8 @@ import pstats
 import pytest
 from command_line import as_json, sillar
 
+from sillar.cli import profile
+
 
 def contents(directory):
     files = (p for p in sorted(directory.rglob("*")) if p.is_file())
@@ -25,6 +27,16 @@ def test_the_rows_add_up_and_the_run_is_left_alone(digits_run):
     assert {"layers.0", "CrossEntropy", "Adam"} <= {row["layer"] for row in layers}
     assert {row["line"] for row in rows} == {""}
     assert found["compiled_seconds"] > 0
+
+
+def test_a_run_of_halves_is_profiled_as_it_trains(tmp_path, monkeypatch):
+    out, seen = tmp_path / "run", []
+    sillar("train", "digits", "--epochs", 1, "--precision", "float16", "--out", out)
+    usual = profile.Step
+    spy = lambda *a, **o: seen.append(o["precision"]) or usual(*a, **o)  # noqa: E731
+    monkeypatch.setattr(profile, "Step", spy)
+    assert profile.profile(out, 1, None, None)["compiled_seconds"] > 0
+    assert seen == ["float32", "float16"]
 
 
 def test_people_see_it_in_80_columns(digits_run):

@@ -17,9 +17,9 @@ from sillar.backends.numpy.scratch import take
 
 TYPES = {"bfloat16": np.dtype(np.uint16), "float16": np.dtype(np.float16)}
 BLOCK = 1 << 16  # elements: what a block needs stays in the L2 cache
-LEAST = np.float32(2.0**-14)  # the smallest float16 of full precision
 UP = np.float32(2.0**112)  # how far apart the exponents of both types are
 DOWN = np.float32(2.0**-112)
+END = np.float32(2.0**-96)  # what is infinite in float16, taken down
 
 
 def half(name: str) -> Any:
@@ -79,22 +79,25 @@ def _from_bfloat16(x: Array, out: Array) -> None:
 
 
 def _to_float16(x: Array, out: Array) -> None:
-    """Add the float16 of what is less than LEAST and that of what is more."""
-    bits, rest = take("bits", x.shape, np.uint32), take("rest", x.shape, np.uint32)
-    small, large = bits.view(np.float32), rest.view(np.float32)
-    np.abs(x, out=large)
-    np.minimum(large, LEAST, out=small)
-    np.add(small, 0.5, out=small)  # in whole steps of 2^-24, the least float16
-    np.maximum(large, LEAST, out=large)
-    np.add(rest, 0x1000 - 0x38800000 & 0xFFFFFFFF, out=rest)
-    np.right_shift(rest, 13, out=rest)
-    np.subtract(bits, 0x3F000000, out=bits)
-    np.add(bits, rest, out=bits)
-    np.minimum(bits, 0x7C00, out=bits)  # infinity
-    np.right_shift(x.view(np.uint32), 16, out=rest)
-    np.bitwise_and(rest, 0x8000, out=rest)
-    np.bitwise_or(bits, rest, out=bits)
-    np.copyto(out.view(np.uint16), bits, casting="unsafe")
+    """Take the exponent down and shift the bits; the hardware rounds what is tiny."""
+    bits, kept = take("bits", x.shape, np.uint32), out.view(np.uint16)
+    small = bits.view(np.float32)
+    np.multiply(x, DOWN, out=small)
+    high, low = np.max(small, initial=0), np.min(small, initial=0)
+    if not (low > -END and high < END):  # NaN, too
+        np.clip(small, -END, END, out=small)
+        np.copyto(small, END, where=np.isnan(small))
+        low = -END
+    np.add(bits, 0x1000, out=bits)  # half of the last place that stays
+    np.right_shift(bits, 13, out=bits)
+    np.copyto(kept, bits, casting="unsafe")
+    if low < 0:
+        signs = take("signs", x.shape, np.uint16)
+        np.right_shift(x.view(np.uint32), 16, out=bits)
+        np.copyto(signs, bits, casting="unsafe")
+        np.bitwise_and(signs, 0x8000, out=signs)
+        np.bitwise_and(kept, 0x7FFF, out=kept)
+        np.bitwise_or(kept, signs, out=kept)
 
 
 def _from_float16(x: Array, out: Array) -> None:
