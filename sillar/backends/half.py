@@ -209,7 +209,8 @@ class _Rewriting:
     def _passes(self, i: int) -> int:
         """Return how many cheap calls make value i of what is there anyway."""
         maker = self.makers[i]
-        if _name(maker) not in CHEAP:
+        read = _name(maker) == "recurrent" and len(maker.inputs) == 3
+        if _name(maker) not in CHEAP and not read:  # read out of what a sweep keeps
             return PASSES + 1
         return 1 + sum(map(self._passes_of_input, _values(maker)))
 
