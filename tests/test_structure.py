@@ -102,7 +102,7 @@ LIBRARIES = [
     *("jax", "torch", "threadpoolctl", "typer", "rich", "graphviz"),
     *("cv2", "pyarrow"),
     *("jinja2", "matplotlib", "tensorboardX"),
-    *("sklearn", "optuna"),
+    *("sklearn", "optuna", "onnx", "onnxruntime"),
 ]
 
 
@@ -114,6 +114,8 @@ def test_a_library_is_imported_in_its_own_place_only(library):
         "tensorboardX": ("train/track.py",),
         "sklearn": ("interop/sklearn.py",),
         "optuna": ("interop/optuna.py",),
+        "onnx": ("interop/onnx/",),
+        "onnxruntime": ("interop/onnx/",),
         "typer": ("cli",),
         "rich": ("cli",),
         "cv2": ("data/images.py",),

@@ -236,6 +236,24 @@ def compare(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to; RUN/model.onnx by default."),
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's model as ONNX, and check that ONNX Runtime agrees."""
+    from sillar.cli.export import export as write
+
+    result = write(run, out, data)
+    _output(result, lambda _: [show.pairs("onnx", result.items())], as_json)
+
+
+@app.command()
 def draw(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
     out: Annotated[
