@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import sillar as sl
+from sillar.backends import half, load
+from sillar.backends.numpy import chain
 from sillar.core.functional import stack
 from sillar.core.listen import Listener
 from sillar.errors import ShapeError
@@ -66,3 +68,32 @@ def test_replays_and_heard_steps_give_the_eager_derivatives(name):
         assert_near(expected, compiled(*values), 1e-12)
         with Listener():
             assert_near(expected, compiled(*values), 0.0)
+
+
+@pytest.fixture(params=[False, True], ids=["stored", "multiplied"])
+def whole_halves(request, monkeypatch):
+    """Let NumPy's halves be whole, so that only where they stand can be wrong."""
+    kind, copy = type(load("numpy")), chain.ELEMENTWISE["astype"]
+    monkeypatch.setattr(half, "LEAST", 2)
+    monkeypatch.setattr(kind, "fast_half", request.param)
+    monkeypatch.setattr(kind, "half", lambda self, name: np.dtype("float64"))
+    monkeypatch.setattr(kind, "narrow", lambda self, x, dtype: x.copy())
+    monkeypatch.setattr(kind, "widen", lambda self, x, dtype: x.copy())
+    monkeypatch.setitem(chain.ELEMENTWISE, "narrow", copy)
+    monkeypatch.setitem(chain.ELEMENTWISE, "widen", copy)
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_halves_stand_where_they_should(name, whole_halves):
+    def rewrite(trace, backend):
+        half.rewrite(trace, "float16", backend)
+
+    cases = [case for several in SUBJECTS[name].cases.values() for case in several]
+    for case in cases:
+        if is_refused(case):
+            continue
+        step, values = step_of(case)
+        expected = step(*map(sl.Tensor, values))
+        compiled = sl.Compiled(step_of(case)[0], rewrite=rewrite)
+        compiled(*(np.asarray(value * 0.875) for value in values))
+        assert_near(expected, compiled(*values), 1e-12)
