@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sillar.nn import Layer, Loss
-from sillar.optim import Optimizer, SkipNonFinite, Transform
+from sillar.optim import LossScale, Optimizer, SkipNonFinite, Transform
 
 SAVED = ("epoch", "batch", "step", "sums", "metrics", "history")
 
@@ -66,8 +66,10 @@ class Run:
     def accepts(self, loss: float) -> bool:
         """Say whether a batch with this loss goes to the optimizer.
 
-        One that is not finite does only if a `SkipNonFinite` is there to judge it.
+        One that is not finite does only if a `SkipNonFinite` or a `LossScale` is there
+        to judge it.
         """
         return math.isfinite(loss) or any(
-            isinstance(transform, SkipNonFinite) for transform in self.transforms
+            isinstance(transform, SkipNonFinite | LossScale)
+            for transform in self.transforms
         )

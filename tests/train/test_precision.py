@@ -359,6 +359,23 @@ def test_a_fast_device_multiplies_halves(name, precision, fast):
     assert 0 < gap < (0.1 if precision == "bfloat16" else 0.04)
 
 
+def test_an_overflow_on_the_way_forward_is_survived_too(fast):
+    x = TRAIN.x.astype("float32")
+    x[::300] *= 1e6  # beyond float16
+    model = nn.Sequential(nn.Flatten(), nn.Dense(64, 10)).init(sl.Rng(0)).to("torch")
+    data = sl.data.Dataset(x, TRAIN.y)
+    run = sl.fit(
+        *(model, sl.CrossEntropy(), sl.SGD(0.01), data),
+        **{"epochs": 2, "batch_size": 64, "callbacks": (), "precision": "float16"},
+    )
+    scale = run.transforms[0]
+    assert 0 < scale.skipped <= 10  # five rows, twice
+    assert run.optimizer.updates == run.step - scale.skipped
+    assert run.reason == ""
+    assert np.isfinite(run.metrics["loss"])
+    assert all(np.isfinite(array).all() for array in model.state().values())
+
+
 @pytest.mark.parametrize("precision", HALVES)
 def test_other_back_ends_store_halves_and_compute_as_numpy_does(precision):
     pytest.importorskip("torch", reason="the back end")
