@@ -372,7 +372,8 @@ def _trained(directory: Path, record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show.as_json({"run": str(directory), "metrics": metrics})
     else:
-        show.put(show.summary(metrics, "test"), show.run_line(directory))
+        first = show.summary(metrics, "test"), *show.beside(metrics)
+        show.put(*first, show.run_line(directory))
     if record.get("failed"):
         show.fail(f"training failed: {record.get('reason')}")
         raise typer.Exit(2)

@@ -8,11 +8,12 @@ from typing import Any
 
 from sillar import train
 from sillar.cli import show
+from sillar.cli.beside import beside
+from sillar.cli.origin import Parts
 from sillar.cli.plan import make_loss
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
 from sillar.cli.sources import source
-from sillar.data import Dataset
 from sillar.nn import CrossEntropy, Layer, Loss
 
 
@@ -29,24 +30,27 @@ def evaluate(
     if folder is not None:
         recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
     origin = source(recipe)
-    test = origin.parts(recipe["training"]["seed"]).test
+    parts = origin.parts(recipe["training"]["seed"])
     known = record.get("data")
-    if isinstance(known, dict) and test.digest() != known.get("test"):
+    if isinstance(known, dict) and parts.test.digest() != known.get("test"):
         show.say(
             "warning: this is not the data that the run was tested on", style="yellow"
         )
-    return measured(model, test, make_loss(recipe), origin.notes)
+    return measured(model, parts, make_loss(recipe), origin.notes)
 
 
 def measured(
-    model: Layer, test: Dataset, loss: Loss, notes: dict[str, Any]
+    model: Layer, parts: Parts, loss: Loss, notes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the metrics; for text, also how many bits a character takes.
+    """Return the metrics on the test part, with what stands beside them.
 
-    That is the cross-entropy with the logarithm to base 2.
+    For text that is how many bits a character takes, the cross-entropy with the
+    logarithm to base 2; for others baselines.
     """
-    found = train.evaluate(model, test, loss=loss)
-    if "text" not in notes or not isinstance(loss, CrossEntropy):
+    found = train.evaluate(model, parts.test, loss=loss)
+    if "text" not in notes:
+        return found | beside(parts)
+    if not isinstance(loss, CrossEntropy):
         return found
     if loss.label_smoothing or loss.weights is not None or loss.reduction != "mean":
         return found

@@ -30,7 +30,7 @@ from sillar.evidence import (
     check_splits,
     figures,
 )
-from sillar.evidence.baselines import headline
+from sillar.evidence.baselines import are_for, few, headline
 from sillar.evidence.findings import Tested, intervals, tested, worst
 from sillar.evidence.page import Page, Section
 from sillar.train.evaluate import class_count, counted, gives_logits, scores_of
@@ -218,7 +218,7 @@ def _classes(
         if name in found
     ]
     _metrics(page.section("Metrics"), material, part, found)
-    _baselines(page.section("Baselines"), material, found["accuracy"].value)
+    _baselines(page.section("Baselines"), material, first)
     if len(names) == 2:
         held = material.parts.validation
         chosen_on = None if held is None else answers_of(material, held)
@@ -268,24 +268,21 @@ def _calibrated(part: Tested) -> str:
     )
 
 
-def _baselines(section: Section, material: Material, accuracy: float) -> None:
-    if not _is_small(material.parts.train):
+def _baselines(section: Section, material: Material, key: str) -> None:
+    train_part, test = material.parts.train, few(material.parts.test)
+    if not (are_for(train_part) and are_for(test)):
         section.text("Not fitted: the inputs are too many, or are sequences.")
         return
-    test = material.parts.test
     rows = [
-        {
-            "model": baseline.name,
-            **baseline.metrics(test.y),
-            "what it does": baseline.note,
-        }
-        for baseline in baselines(material.parts.train, test)
+        {"model": b.name, **b.metrics(test.y), "what it does": b.note}
+        for b in baselines(train_part, test)
     ]
-    own = {k: material.metrics.get(k) for k in rows[0] if k in material.metrics}
-    rows.insert(0, {k: own.get(k, "") for k in rows[0]} | {"model": "this model"})
+    own = {k: material.metrics.get(k, "") for k in rows[0]}
+    rows.insert(0, own | {"model": "this model", "what it does": ""})
     section.table(rows, "Fitted on the training part, tested on the test part")
-    best = max(row["accuracy"] for row in rows[1:])
-    if best >= accuracy:
+    better = max if key != "mse" else min
+    values = [row[key] for row in rows if isinstance(row.get(key), float)]
+    if len(values) == len(rows) and better(values[1:]) == better(values):
         section.text("A baseline is as good as the model.", warn=True)
 
 
@@ -331,6 +328,7 @@ def _values(page: Page, material: Material) -> None:
         predicted = train.predict(material.model, test.x)
         if predicted.size == test.y.size:
             section.pictures((figures.values(test.y, predicted), "On the test part."))
+        _baselines(page.section("Baselines"), material, "mse")
 
 
 def _environment(section: Section, record: Mapping[str, Any]) -> None:

@@ -103,7 +103,9 @@ def cell(value: Any) -> Text:
 
 def summary(metrics: Mapping[str, Any], title: str) -> Group:
     """Return the table of the metrics that are one number for all examples."""
-    rows = [(name, metrics[key]) for key, name in SUMMARY.items() if key in metrics]
+    first = metrics.get("headline", "accuracy")
+    keys = sorted(SUMMARY, key=lambda key: key != first)  # the others in their order
+    rows = [(SUMMARY[key], metrics[key]) for key in keys if key in metrics]
     for name in AVERAGED:
         for average in ("macro", "weighted"):
             if (key := f"{name}_{average}") in metrics:
@@ -113,9 +115,28 @@ def summary(metrics: Mapping[str, Any], title: str) -> Group:
     return table(title, ("metric", "value"), rows)
 
 
-def report(metrics: Mapping[str, Any], title: str) -> list[Group]:
-    """Return all tables: summary, classes, and the confusion matrix if it fits."""
-    tables = [summary(metrics, title)]
+def beside(metrics: Mapping[str, Any]) -> list[RenderableType]:
+    """Return the table of baselines, and a word where accuracy says little."""
+    others = metrics.get("baselines")
+    if not others:
+        return []
+    keys = [key for key in (*SUMMARY, "f1_macro") if key in others[0]]
+    own = {"model": "this model", **{key: metrics.get(key, "") for key in keys}}
+    rows = [
+        [row["model"], *(row.get(key, "") for key in keys)] for row in [own, *others]
+    ]
+    names = [{**SUMMARY, "f1_macro": "f1, macro"}[key] for key in keys]
+    found: list[RenderableType] = [table("beside baselines", ("model", *names), rows)]
+    if metrics.get("headline", "accuracy") != "accuracy":
+        share = 100 * metrics["rarest"]
+        text = f"The rarest class has {share:.1f} % of the rows: accuracy says little."
+        found.append(Text(text, "yellow"))
+    return found
+
+
+def report(metrics: Mapping[str, Any], title: str) -> list[RenderableType]:
+    """Return all tables: summary, baselines, classes, and the confusion matrix."""
+    tables: list[RenderableType] = [summary(metrics, title), *beside(metrics)]
     if classes := metrics.get("per_class"):
         columns = ("class", *AVERAGED, "support")
         rows = [

@@ -144,7 +144,7 @@ def _fit(directory: Path, plan: Plan, *, track: bool) -> Run:
 def _tested(plan: Plan, run: Run, record: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics on the test part; none can be had of a model that diverged."""
     try:
-        return measured(plan.model, plan.parts.test, plan.loss, plan.notes)
+        return measured(plan.model, plan.parts, plan.loss, plan.notes)
     except DataError as error:
         record["failed"] = True
         record["reason"] = run.reason or str(error)

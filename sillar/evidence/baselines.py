@@ -1,7 +1,11 @@
-"""What a model must beat: the commonest class, one rule, logistic regression."""
+"""What a model must beat: the commonest class, one rule, logistic regression.
+
+Where targets are values: their mean, and linear regression.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +17,24 @@ from sillar.nn import CrossEntropy, Dense, Sequential
 from sillar.optim import Adam, CosineAnnealing
 from sillar.train.evaluate import predict
 from sillar.train.fit import fit
-from sillar.train.metrics import accuracy, f1, pr_auc, roc_auc
+from sillar.train.metrics import (
+    accuracy,
+    f1,
+    mean_absolute_error,
+    mean_squared_error,
+    pr_auc,
+    r2,
+    roc_auc,
+)
 
+WIDEST = 4096  # columns
+LARGEST = 4_000_000  # numbers that a baseline is fitted on, and scores
 CUTS = 256  # thresholds that one rule tries for each column
 STEPS = 600  # of logistic regression
 
 
 class Baseline(NamedTuple):
-    """A trivial model: its name, and its scores (n, classes) of the test rows."""
+    """A trivial model: its name, and its scores (n, classes) or values of test rows."""
 
     name: str
     scores: NDArray[np.float64]
@@ -28,6 +42,12 @@ class Baseline(NamedTuple):
 
     def metrics(self, target: Any) -> dict[str, float]:
         """Return the metrics that are printed beside the model's."""
+        if np.asarray(target).dtype.kind == "f":
+            return {
+                "mse": mean_squared_error(target, self.scores),
+                "mae": mean_absolute_error(target, self.scores),
+                "r2": r2(target, self.scores),
+            }
         labels = np.argmax(self.scores, axis=1)
         found = {
             "accuracy": accuracy(target, labels),
@@ -44,14 +64,19 @@ class Baseline(NamedTuple):
 def baselines(train: Dataset, test: Dataset, *, seed: int = 0) -> list[Baseline]:
     """Return the commonest class, one rule (Holte 1993) and logistic regression.
 
-    All are fitted on `train` alone and scored on `test`; inputs (n, ...) of any shape
-    are taken as columns.
+    All are fitted on `train` alone and score the rows of `test`; inputs (n, ...) of any
+    shape are taken as columns. They are fitted on `few(train)`, so that the work has a
+    bound. Targets that are values have their mean and linear regression.
     """
+    train = few(train)
     x, other = _columns(train), _columns(test)
+    y = train.y.reshape(len(x), -1)
+    if y.dtype.kind == "f":
+        return [_mean(y, test.y.shape), _linear(x, y, other, test.y.shape)]
     y = train.y.reshape(-1)
     if y.dtype.kind not in "biu" or y.size != len(x):
         raise DataError(
-            "baselines: expected one class number for each row, got y"
+            "baselines: expected one class number or value for each row, got y"
             f" {train.y.dtype} {train.y.shape}"
         )
     classes = max(2, int(max(y.max(), test.y.max())) + 1)
@@ -60,6 +85,20 @@ def baselines(train: Dataset, test: Dataset, *, seed: int = 0) -> list[Baseline]
         _one_rule(x, y, other, classes),
         _logistic(x, y, other, classes, seed),
     ]
+
+
+def are_for(dataset: Dataset) -> bool:
+    """Say whether baselines can be fitted: rows of numbers with one target each."""
+    width = math.prod(dataset.x.shape[1:])
+    single = dataset.y.size == len(dataset)
+    return 0 < width <= WIDEST and len(dataset) > 0 and single
+
+
+def few(dataset: Dataset) -> Dataset:
+    """Return all rows, or of a large data set every k-th one."""
+    most = max(1, LARGEST // max(1, math.prod(dataset.x.shape[1:])))
+    step = -(-len(dataset) // most)
+    return dataset if step < 2 else dataset.take(np.arange(0, len(dataset), step))
 
 
 def headline(positives: float) -> str:
@@ -79,6 +118,22 @@ def _columns(dataset: Dataset) -> Any:
 def _majority(y: Any, n: int, classes: int) -> Baseline:
     shares = np.bincount(y, minlength=classes) / len(y)
     return Baseline("majority", np.tile(shares, (n, 1)), f"class {shares.argmax()}")
+
+
+def _mean(y: Any, shape: tuple[int, ...]) -> Baseline:
+    mean = np.broadcast_to(y.mean(axis=0), (shape[0], y.shape[1])).reshape(shape)
+    return Baseline("mean", mean.astype(np.float64), "the mean of the targets")
+
+
+def _linear(x: Any, y: Any, other: Any, shape: tuple[int, ...]) -> Baseline:
+    """Solve the least squares with a penalty of 1e-6, which columns alike need."""
+    centre, spread = x.mean(axis=0), x.std(axis=0)
+    spread[spread == 0] = 1.0
+    rows, mean = (x - centre) / spread, y.mean(axis=0)
+    square = rows.T @ rows + 1e-6 * len(x) * np.eye(x.shape[1])
+    weights = np.linalg.solve(square, rows.T @ (y - mean))
+    values = np.clip((other - centre) / spread, -10, 10) @ weights + mean
+    return Baseline("linear regression", values.reshape(shape), "least squares")
 
 
 def _one_rule(x: Any, y: Any, other: Any, classes: int) -> Baseline:

@@ -92,3 +92,31 @@ def test_names_of_classes_are_no_markup(two_moons, tmp_path):
     out = sillar("evaluate", tmp_path / "run").stdout
     assert out.count("[red]b") == 3
     assert "\x1b" not in out
+
+
+def test_baselines_stand_beside_the_model(digits_run):
+    metrics = as_json("evaluate", digits_run)["metrics"]
+    names = [row["model"] for row in metrics["baselines"]]
+    assert names == ["majority", "one rule", "logistic regression"]
+    assert metrics["headline"] == "accuracy"
+    said = sillar("evaluate", digits_run).stdout
+    assert "beside baselines" in said
+    assert said.index("this model") < said.index("majority")
+
+
+def test_accuracy_is_not_the_headline_of_a_rare_class(tmp_path):
+    """Three positives in a hundred rows: average precision is named first."""
+    rng = np.random.default_rng(0)
+    rare = np.arange(1000) % 33 == 0
+    rows = [
+        f"{v:.3f},{'attack' if k else 'usual'}"
+        for v, k in zip(rng.normal(size=1000) + rare, rare, strict=True)
+    ]
+    (tmp_path / "rare.csv").write_text("\n".join(["size,kind", *rows]) + "\n")
+    given = ("--data", tmp_path / "rare.csv", "--target", "kind", "--epochs", 2)
+    done = sillar("train", "table", *given, "--out", tmp_path / "run")
+    assert (
+        "The rarest class has 3.0 % of the rows: accuracy says little." in done.stdout
+    )
+    assert done.stdout.index("PR-AUC") < done.stdout.index("accuracy")
+    assert as_json("evaluate", tmp_path / "run")["metrics"]["headline"] == "pr_auc"

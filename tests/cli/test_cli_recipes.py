@@ -211,7 +211,7 @@ def test_regression_on_values(two_moons, tmp_path):
     run = train(two_moons, tmp_path, name="values.toml")
     metrics = json.loads((run / "run.json").read_text())["metrics"]
     assert metrics["r2"] > 0.9
-    assert set(metrics) == {"loss", "mse", "mae", "r2"}
+    assert set(metrics) == {"loss", "mse", "mae", "r2", "baselines"}
     assert as_json("evaluate", run)["metrics"] == metrics
     assert "mean squared error" in sillar("evaluate", run).stdout
 

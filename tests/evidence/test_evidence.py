@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -435,10 +436,37 @@ class TestBaselines:
         assert headline(0.049) == "pr_auc"
         assert headline(0.05) == "accuracy"
 
-    def test_refuses_values_and_empty_sets(self):
-        values = Dataset(np.ones((4, 2)), np.ones(4))
-        with pytest.raises(DataError, match="one class number for each row"):
-            baselines(values, values)
+    def test_refuses_several_labels_for_a_row_and_empty_sets(self):
+        pairs = Dataset(np.ones((4, 2)), np.ones((4, 2), int))
+        with pytest.raises(DataError, match="one class number or value for each row"):
+            baselines(pairs, pairs)
         empty = Dataset(np.ones((0, 2)), np.zeros(0, int))
         with pytest.raises(DataError, match="has no examples"):
             baselines(empty, empty)
+
+
+def test_baselines_of_values_are_the_mean_and_least_squares():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)).astype("float32")
+    y = (x @ [1.0, -2.0, 0.0, 0.5] + 3 + 0.1 * rng.normal(size=300)).astype("float32")
+    train, test = Dataset(x[:200], y[:200]), Dataset(x[200:], y[200:])
+    mean, line = baselines(train, test)
+    assert mean.scores == pytest.approx(y[:200].mean(), rel=1e-5)
+    expected = linear_model.LinearRegression().fit(x[:200], y[:200]).predict(x[200:])
+    np.testing.assert_allclose(line.scores, expected, atol=1e-3)
+    assert mean.metrics(test.y)["r2"] < 0.05
+    assert line.metrics(test.y)["r2"] > 0.98
+    pairs = (Dataset(p.x, np.stack([p.y] * 2, 1)) for p in (train, test))
+    two = baselines(*pairs)
+    assert [b.scores.shape for b in two] == [(100, 2), (100, 2)]
+
+
+def test_baselines_look_at_no_more_rows_than_they_have_time_for(monkeypatch):
+    module = sys.modules["sillar.evidence.baselines"]
+    monkeypatch.setattr(module, "LARGEST", 100)
+    rows = Dataset(np.arange(400.0)[:, None].repeat(2, 1), np.arange(400) % 2)
+    assert len(module.few(rows)) == 50
+    seen = []
+    monkeypatch.setattr(module, "_one_rule", lambda x, *rest: seen.append(len(x)))
+    baselines(rows, rows)
+    assert seen == [50]
