@@ -151,3 +151,12 @@ def test_a_missed_bar_stands_in_the_table_and_is_red_in_the_picture(tmp_path):
 def test_the_geometric_mean_is_a_bar():
     assert report.geometric_mean([Bar("a", 1.0), Bar("b", 4.0)], 1.5).ratio == 2.0
     assert report.geometric_mean([Bar("a", 1.0)], 1.5).missed
+
+
+def test_the_precision_command_measures_time_and_memory():
+    command = [sys.executable, "-m", "benchmarks.precision", "--only", "names-gru"]
+    command += ["--threads", "1", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])["threads"]["1"]["names-gru"]
+    assert set(row["milliseconds"]) == {"float32", "bfloat16", "float16"}
+    assert row["waiting"]["bfloat16"] <= 0.6 * row["waiting"]["float32"]

@@ -43,9 +43,10 @@ def widen(x: Array, dtype: Any) -> Array:
 
 def narrow_into(x: Array, out: Array) -> None:
     """Write `x` into `out`, whose data type says how."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        x = np.asarray(x, np.float32)
-        _in_blocks(_to_float16 if out.dtype == np.float16 else _to_bfloat16, x, out)
+    if x.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float32)
+    _in_blocks(_to_float16 if out.dtype == np.float16 else _to_bfloat16, x, out)
 
 
 def widen_into(x: Array, out: Array) -> None:
@@ -53,12 +54,11 @@ def widen_into(x: Array, out: Array) -> None:
     if out.dtype != np.float32:
         np.copyto(out, widen(x, np.float32))
         return
-    with np.errstate(over="ignore"):
-        _in_blocks(_from_float16 if x.dtype == np.float16 else _from_bfloat16, x, out)
+    _in_blocks(_from_float16 if x.dtype == np.float16 else _from_bfloat16, x, out)
 
 
 def _in_blocks(move: Callable[[Array, Array], None], x: Array, out: Array) -> None:
-    if not (x.flags.c_contiguous and out.flags.c_contiguous):
+    if x.size <= BLOCK or not (x.flags.c_contiguous and out.flags.c_contiguous):
         move(x, out)
         return
     x, out = x.reshape(-1), out.reshape(-1)
@@ -82,7 +82,8 @@ def _to_float16(x: Array, out: Array) -> None:
     """Take the exponent down and shift the bits; the hardware rounds what is tiny."""
     bits, kept = take("bits", x.shape, np.uint32), out.view(np.uint16)
     small = bits.view(np.float32)
-    np.multiply(x, DOWN, out=small)
+    with np.errstate(invalid="ignore"):  # memory that nobody wrote to may be stored
+        np.multiply(x, DOWN, out=small)
     high, low = np.max(small, initial=0), np.min(small, initial=0)
     if not (low > -END and high < END):  # NaN, too
         np.clip(small, -END, END, out=small)
@@ -96,7 +97,6 @@ def _to_float16(x: Array, out: Array) -> None:
         np.right_shift(x.view(np.uint32), 16, out=bits)
         np.copyto(signs, bits, casting="unsafe")
         np.bitwise_and(signs, 0x8000, out=signs)
-        np.bitwise_and(kept, 0x7FFF, out=kept)
         np.bitwise_or(kept, signs, out=kept)
 
 
@@ -106,5 +106,6 @@ def _from_float16(x: Array, out: Array) -> None:
     np.left_shift(x.view(np.int16), 13, out=bits, dtype=np.int32)
     np.bitwise_and(bits, -0x70002000, out=bits)  # 0x8FFFE000
     np.multiply(out, UP, out=out)
-    np.multiply(out, UP, out=out)
+    with np.errstate(over="ignore"):
+        np.multiply(out, UP, out=out)
     np.multiply(out, DOWN, out=out)
