@@ -18,7 +18,7 @@ LAYERS = (
     ("core", "describe"),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
-    ("watch", "evidence", "interop"),
+    ("watch", "evidence", "interop", "distributed"),
     ("detectors",),
     ("cli",),
     ("__main__",),
@@ -103,6 +103,7 @@ LIBRARIES = [
     *("cv2", "pyarrow"),
     *("jinja2", "matplotlib", "tensorboardX"),
     *("sklearn", "optuna", "onnx", "onnxruntime"),
+    *("dask", "distributed"),
 ]
 
 
@@ -112,6 +113,8 @@ def test_a_library_is_imported_in_its_own_place_only(library):
         "jinja2": ("evidence/page.py",),
         "matplotlib": ("evidence/figures.py",),
         "tensorboardX": ("train/track.py",),
+        "dask": ("distributed/dask/cluster.py",),
+        "distributed": ("distributed/dask/cluster.py",),
         "sklearn": ("interop/sklearn.py",),
         "optuna": ("interop/optuna.py",),
         "onnx": ("interop/onnx/",),

@@ -12,6 +12,7 @@ from sillar.core.rng import Rng
 from sillar.data.dataset import Dataset
 from sillar.data.images import Augment, Augmentation
 from sillar.data.reader import Reader
+from sillar.data.stored import StoredArray
 from sillar.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class DataLoader:
         epoch = _integer(n, "epoch", least=0)
         start = _integer(start, "start", least=0)
         order = self._order(epoch)
+        if isinstance(self.dataset.x, StoredArray):
+            self.dataset.x.expect(order[start * self.batch_size :])
         return self._batches(epoch, [self._rows(order, b) for b in self._from(start)])
 
     def batch(self, n: int, number: int) -> Batch:
@@ -107,10 +110,12 @@ class DataLoader:
             self._idle = None
 
     def _order(self, epoch: int) -> np.ndarray:
-        order: np.ndarray = np.arange(len(self.dataset))
-        if self.shuffle:
-            order = self._rng.split("shuffle", epoch).permutation(len(self.dataset))
-        return order
+        rows: np.ndarray = np.arange(len(self.dataset))
+        if not self.shuffle:
+            return rows
+        rng, x = self._rng.split("shuffle", epoch), self.dataset.x
+        stored = isinstance(x, StoredArray)
+        return x.order(rng, rows) if stored else rng.permutation(len(rows))
 
     def _from(self, start: int) -> range:
         return range(start, len(self))

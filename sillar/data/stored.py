@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sillar.core.rng import Rng
+
 
 class StoredArray(ABC):
     """An array (n, ...) that is read row by row; `Dataset` takes it as x.
@@ -47,6 +49,13 @@ class StoredArray(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dtype} {self.shape})"
 
+    def order(self, rng: Rng, rows: np.ndarray) -> np.ndarray:
+        """Return places in `rows` in random order, one that suits how rows are kept."""
+        return rng.permutation(len(rows))
+
+    def expect(self, rows: np.ndarray) -> None:
+        """Hear which rows an epoch will ask for, in order; who reads ahead uses it."""
+
     def take(self, rows: np.ndarray, axis: int = 0) -> np.ndarray:
         """Return the rows as an array in memory (len(rows), ...)."""
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
@@ -69,8 +78,17 @@ class Chosen(StoredArray):
     def row(self, number: int) -> np.ndarray:
         return self.array.row(int(self.rows[number]))
 
+    def take(self, rows: np.ndarray, axis: int = 0) -> np.ndarray:
+        return self.array.take(self.rows[rows])
+
     def chosen(self, rows: slice | Sequence[int] | np.ndarray) -> StoredArray:
         return Chosen(self.array, self.rows[rows])
+
+    def order(self, rng: Rng, rows: np.ndarray) -> np.ndarray:
+        return self.array.order(rng, self.rows[rows])
+
+    def expect(self, rows: np.ndarray) -> None:
+        self.array.expect(self.rows[rows])
 
 
 def numbers(rows: slice | Sequence[int] | np.ndarray, n: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Sillar on many machines; each part needs the library it is named after."""
