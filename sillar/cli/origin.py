@@ -67,6 +67,10 @@ class Source(ABC):
     def parts(self, seed: int) -> Parts:
         """Return all parts; `seed` draws the validation part."""
 
+    def words(self) -> dict[str, Any]:
+        """Return what further words in [model] stand for, once the parts were read."""
+        return {}
+
     def kinds(self) -> list[Kinds]:
         """Return the files to test on, if their rows have kinds as well as classes."""
         return []

@@ -116,7 +116,7 @@ def trained(recipe: dict[str, Any], origin: Source, part: Dataset) -> Layer:
 def plan_of(recipe: dict[str, Any], origin: Source, parts: Parts) -> Plan:
     """Return the plan of a checked recipe for these parts."""
     training, loss = recipe["training"], make_loss(recipe)
-    model = build_model(recipe, parts.train)
+    model = build_model(recipe, parts.train, origin)
     changes = make_each("data.augment", origin.augment, AUGMENTATIONS)
     sizes = training["batch_size"], training["seed"]
     loader = batches(model, parts.train, *sizes, augment=changes)
@@ -129,7 +129,7 @@ def plan_of(recipe: dict[str, Any], origin: Source, parts: Parts) -> Plan:
     held_back = math.prod(t.steps for t in transforms if isinstance(t, Accumulate))
     updates = max(1, training["epochs"] * len(loader) // held_back)
     optimizer = make_optimizer(recipe, updates)
-    trial = build_model(recipe, parts.train).init(Rng(0))
+    trial = build_model(recipe, parts.train, origin).init(Rng(0))
     optimizer.bind(trial.parameters(), transforms=transforms, penalty=penalty)
     notes = make_notes(origin, parts.train, rehearse(trial, loss, parts.train))
     arguments = {name: training[name] for name in FIT}
@@ -185,18 +185,24 @@ def make_loss(recipe: dict[str, Any]) -> Loss:
     return loss
 
 
-def build_model(recipe: dict[str, Any], data: Dataset | None = None) -> Layer:
+def build_model(
+    recipe: dict[str, Any], data: Dataset | None = None, origin: Source | None = None
+) -> Layer:
     """Return the model that [model] describes; it has no values yet.
 
-    The word "classes" in it stands for how many classes the data has, and "inputs" for
-    how many numbers an example is.
+    Words in it stand for what the data has: "classes" for how many there are, "inputs"
+    for how many numbers an example is, "codes" for how many of each code there are, and
+    "scale" and "offset" for deviation and mean of the values to learn.
     """
-    counts: dict[str, int] = {}
+    words: dict[str, Any] = {} if origin is None else origin.words()
     if data is not None:
-        counts["inputs"] = math.prod(data.x.shape[1:])
+        words["inputs"] = math.prod(data.x.shape[1:])
         if data.classes:
-            counts["classes"] = len(data.classes)
-    table = _counted(recipe["model"], counts)
+            words["classes"] = len(data.classes)
+        if data.y.dtype.kind == "f" and data.y.size:
+            words["scale"] = float(data.y.std()) or 1.0
+            words["offset"] = float(data.y.mean())
+    table = _worded(recipe["model"], words)
     model = build({"type": "Sequential"} | table, "model")
     if not 0 < model.parameters().size < LARGEST:
         raise ConfigError(
@@ -206,20 +212,20 @@ def build_model(recipe: dict[str, Any], data: Dataset | None = None) -> Layer:
     return model
 
 
-def _counted(value: Any, counts: dict[str, int]) -> Any:
-    """Return plain data with numbers where it says "classes" or "inputs"."""
+def _worded(value: Any, words: dict[str, Any]) -> Any:
+    """Return plain data with numbers where it says "classes", "inputs" or the like."""
     if isinstance(value, dict):
-        return {name: _counted(part, counts) for name, part in value.items()}
+        return {name: _worded(part, words) for name, part in value.items()}
     if isinstance(value, list):
-        return [_counted(part, counts) for part in value]
-    if value not in ("classes", "inputs"):
+        return [_worded(part, words) for part in value]
+    if value not in ("classes", "inputs", "codes", "scale", "offset"):
         return value
-    if value not in counts:
+    if value not in words:
         raise ConfigError(
-            f'model: "{value}" stands for how many {value} the data has, but it has'
-            " none: write a number"
+            f'model: "{value}" stands for what the data has, but it has none: write a'
+            " number"
         )
-    return counts[value]
+    return words[value]
 
 
 def make_optimizer(recipe: dict[str, Any], updates: int) -> Optimizer:

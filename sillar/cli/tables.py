@@ -20,7 +20,8 @@ from sillar.train.prepare import parts as divide
 class Table(Source):
     """One file that is split, or a second one to test on, both in `folder`.
 
-    `folder` may be the file itself.
+    `folder` may be the file itself. Answers are names of classes, or with `values`
+    numbers.
 
     What is learned of the columns (scales, categories, what stands in for missing
     values) is learned from the rows to train on, and is kept in the model's file.
@@ -36,8 +37,14 @@ class Table(Source):
     numbers: list[str] | None = None
     categories: list[str] | None = None
     log: list[str] | None = None
+    codes: list[str] | None = None
+    values: bool | None = None
     drop: list[str] | None = None
     found: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def words(self) -> dict[str, Any]:
+        """Return the sizes of codes, for models that have vectors for them."""
+        return {"codes": list(self.found["encoder"].sizes)}
 
     @property
     def notes(self) -> dict[str, Any]:  # type: ignore[override]
@@ -62,6 +69,7 @@ class Table(Source):
             numbers=self.numbers or (),
             categories=self.categories or (),
             log=self.log or (),
+            codes=self.codes or (),
             drop=self.drop or (),
         ).fit(_rows_of(columns, train))
         self.found["encoder"] = transform
@@ -99,6 +107,12 @@ class Table(Source):
         answers = columns.pop(self.target)
         if not columns:
             raise DataError(f"data: {str(file)!r} has no column beside the target")
+        if self.values:
+            return (
+                columns,
+                _values(answers, f"{str(file)!r}, {self.target!r:.60}"),
+                None,
+            )
         names = tuple(classes or sorted(set(answers)))
         codes = {name: code for code, name in enumerate(names)}
         unknown = sorted(set(answers) - codes.keys())
@@ -109,6 +123,22 @@ class Table(Source):
             )
         y = np.array([codes[answer] for answer in answers], np.int64)
         return columns, y, names
+
+
+def _values(answers: Sequence[str], where: str) -> np.ndarray:
+    """Return answers as float32; each must be a number."""
+    y = np.empty(len(answers), np.float32)
+    for row, cell in enumerate(answers):
+        try:
+            y[row] = float(cell)
+        except ValueError:
+            y[row] = np.nan
+        if not np.isfinite(y[row]):
+            raise DataError(
+                f"data: {where}, row {row}: expected a number to learn, got"
+                f" {cell!r:.40}: leave the row away, or data.values for names"
+            )
+    return y
 
 
 def _rows_of(columns: Columns, part: Dataset) -> Columns:

@@ -24,7 +24,10 @@ class TableTransform(Encoder):
     on, after sign(x) log(1 + |x|) for the columns in `log`; a missing one is their
     median, and a column of its own says so if any was missing there. A category
     becomes one column of 0 and 1 for each value seen; one never seen is 0 in all, and
-    missing is a value. Columns that are not named are numbers if all their cells are.
+    missing is a value. One in `codes` becomes a whole number instead, for vectors of
+    its own (`nn.CodedDense`): 0 if never seen, others from 1 on; codes are the last
+    columns, and `sizes` says how many numbers each has. Columns that are not named are
+    numbers if all their cells are.
 
     Fit it on the rows to train on alone. `save(model, path, encoder=transform)`
     keeps it in the model's file.
@@ -36,11 +39,12 @@ class TableTransform(Encoder):
         numbers: Sequence[str] = (),
         categories: Sequence[str] = (),
         log: Sequence[str] = (),
+        codes: Sequence[str] = (),
         drop: Sequence[str] = (),
     ) -> None:
         self.numbers, self.categories = tuple(numbers), tuple(categories)
-        self.log, self.drop = tuple(log), tuple(drop)
-        twice = set(numbers) & set(categories)
+        self.log, self.drop, self.codes = tuple(log), tuple(drop), tuple(codes)
+        twice = {*numbers, *log} & {*categories, *codes}
         if twice:
             raise ConfigError(
                 f"TableTransform: expected each column once, got {sorted(twice)} as"
@@ -51,7 +55,8 @@ class TableTransform(Encoder):
     def fit(self, columns: Mapping[str, Sequence[Any]], /) -> TableTransform:
         """Learn scales and categories from these rows; return the transform."""
         _length(columns)
-        for name in (*self.numbers, *self.categories, *self.log, *self.drop):
+        named = *self.numbers, *self.categories, *self.log, *self.codes, *self.drop
+        for name in named:
             if name not in columns:
                 raise DataError(
                     f"TableTransform: no column {name!r:.60}, there are"
@@ -60,6 +65,7 @@ class TableTransform(Encoder):
         kept = [name for name in columns if name not in self.drop]
         if not kept:
             raise ConfigError("TableTransform: no column is left")
+        kept.sort(key=lambda name: name in self.codes)  # the others in their order
         self._fitted = [self._learn(name, columns[name]) for name in kept]
         return self
 
@@ -74,8 +80,7 @@ class TableTransform(Encoder):
                     f"TableTransform: expected the column {name!r:.60}, got"
                     f" {', '.join(columns):.200}"
                 )
-            change = _scaled if column["kind"] == "number" else _one_hot
-            parts.append(change(columns[name], column))
+            parts.append(CHANGES[column["kind"]](columns[name], column))
         return np.concatenate([np.zeros((n, 0), np.float32), *parts], axis=1)
 
     @property
@@ -87,8 +92,14 @@ class TableTransform(Encoder):
             if column["kind"] == "category":
                 found += [f"{name}={value}" for value in column["values"]]
             else:
-                found += [name] + [f"{name} is missing"] * column["missing"]
+                found += [name] + [f"{name} is missing"] * column.get("missing", 0)
         return tuple(found)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return how many numbers each column of codes has, that of the unseen too."""
+        codes = (column for column in self._ready() if column["kind"] == "code")
+        return tuple(1 + len(column["values"]) for column in codes)
 
     def describe(self) -> dict[str, Any]:
         """Return the fitted transform as plain data."""
@@ -119,14 +130,16 @@ class TableTransform(Encoder):
         return self._fitted
 
     def _learn(self, name: str, cells: Sequence[Any]) -> dict[str, Any]:
-        x = None if name in self.categories else _numbers(cells)
+        words = name in self.categories or name in self.codes
+        x = None if words else _numbers(cells)
         if x is None and (name in self.numbers or name in self.log):
             wrong = next(c for c in cells if _number(c) is None)
             raise DataError(
                 f"TableTransform: expected numbers in {name!r:.60}, got {wrong!r:.40}"
             )
         if x is None:
-            return _category(name, cells)
+            kind = "code" if name in self.codes else "category"
+            return {"name": name, "kind": kind, "values": _values(name, cells)}
         logged = name in self.log
         found = x[~np.isnan(x)]
         median = float(np.median(found)) if found.size else 0.0
@@ -152,14 +165,14 @@ def _length(columns: Mapping[str, Sequence[Any]]) -> int:
     return next(iter(lengths.values()))
 
 
-def _category(name: str, cells: Sequence[Any]) -> dict[str, Any]:
+def _values(name: str, cells: Sequence[Any]) -> list[str]:
     values = sorted({_word(cell) for cell in cells})
     if len(values) > MOST:
         raise DataError(
             f"TableTransform: {name!r:.60} has {len(values)} different values, more"
             f" than {MOST}: is it an identifier? leave it out with drop"
         )
-    return {"name": name, "kind": "category", "values": values}
+    return values
 
 
 def _number(cell: Any) -> float | None:
@@ -211,17 +224,25 @@ def _scaled(cells: Sequence[Any], column: Mapping[str, Any]) -> np.ndarray:
     return np.stack(parts, axis=1).astype(np.float32)
 
 
+def _coded(cells: Sequence[Any], column: Mapping[str, Any]) -> np.ndarray:
+    places = {value: i for i, value in enumerate(column["values"], 1)}
+    codes = [places.get(_word(cell), 0) for cell in cells]
+    return np.array(codes, np.float32).reshape(-1, 1)  # exact up to 2^24
+
+
 def _one_hot(cells: Sequence[Any], column: Mapping[str, Any]) -> np.ndarray:
-    places = {value: i for i, value in enumerate(column["values"])}
-    codes = np.array([places.get(_word(cell), -1) for cell in cells], np.int64)
-    return (codes[:, None] == np.arange(len(places))).astype(np.float32)
+    seen = np.arange(1, len(column["values"]) + 1)
+    return (_coded(cells, column) == seen).astype(np.float32)
+
+
+CHANGES = {"number": _scaled, "category": _one_hot, "code": _coded}
 
 
 def _is_column(column: Any) -> bool:
     """Say whether plain data describes a fitted column."""
     if not isinstance(column, dict) or type(column.get("name")) is not str:
         return False
-    if column.get("kind") == "category":
+    if column.get("kind") in ("category", "code"):
         values = column.get("values")
         return (
             column.keys() == {"name", "kind", "values"}

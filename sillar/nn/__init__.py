@@ -39,6 +39,7 @@ from sillar.nn.series import (
     GlobalMaxPool1D,
     MaxPool1D,
 )
+from sillar.nn.tables import CodedDense, Rescaling
 from sillar.nn.transformer import GPT, TransformerBlock
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "BatchNorm",
     "BinaryCrossEntropy",
     "Buffer",
+    "CodedDense",
     "Conv1D",
     "Conv2D",
     "Conv2DTranspose",
@@ -89,6 +91,7 @@ __all__ = [
     "ReconstructionError",
     "Recurrent",
     "ResNet",
+    "Rescaling",
     "ResidualBlock",
     "SeparableConv2D",
     "Sequential",

@@ -27,6 +27,7 @@ from sillar.nn import (
     positions,
     recurrent,
     series,
+    tables,
     transformer,
 )
 from sillar.nn.layer import Layer
@@ -49,7 +50,7 @@ LAYERS: dict[str, type[Layer]] = {
         *(normalization.BatchNorm, normalization.LayerNorm),
         *(attention.Attention, transformer.TransformerBlock, transformer.GPT),
         *(positions.LearnedPositions, positions.SinusoidalPositions),
-        normalization.GroupNorm,
+        *(normalization.GroupNorm, tables.CodedDense, tables.Rescaling),
         *(recurrent.GRU, recurrent.LSTM, recurrent.RNN),
         *(activations.ELU, activations.GELU, activations.LeakyReLU),
         *(activations.ReLU, activations.Sigmoid, activations.SiLU),

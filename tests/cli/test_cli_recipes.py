@@ -24,11 +24,13 @@ from sillar.optim import Optimizer, Penalty, Schedule, Transform
 from sillar.train import predict
 
 RECIPES = (
-    *("digits", "intrusion", "mnist", "names-gru", "names-lstm", "one-cycle", "table"),
+    *("digits", "intrusion", "mnist", "names-gru", "names-lstm", "one-cycle"),
+    *("regression", "table"),
     "text",
 )
 
 TWO = Dataset(np.zeros((2, 3)), np.arange(2), ("a", "b"))
+VALUES = Dataset(np.zeros((2, 3)), np.arange(2.0))
 
 
 def test_these_recipes_come_with_the_package():
@@ -38,7 +40,8 @@ def test_these_recipes_come_with_the_package():
 @pytest.mark.parametrize("name", built_in())
 def test_every_recipe_of_ours_is_whole(name):
     tables = checked(read_recipe(name)[1])
-    build_model(tables, TWO).init(Rng(0))
+    data = VALUES if tables["data"].get("values") else TWO
+    build_model(tables, data).init(Rng(0))
     make_optimizer(tables, 100)
 
 

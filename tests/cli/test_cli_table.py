@@ -94,3 +94,63 @@ def test_track_writes_for_other_tools(flows, tmp_path):
 def test_track_is_true_or_false(flows, in_process):
     given = ("--data", flows, "--target", "kind", "--set", "training.track=3")
     assert "true or false" in in_process("train", "table", *given, code=2)
+
+
+def houses(folder, rows=600):
+    """Write a CSV file of prices in their own units; return its path."""
+    rng = np.random.default_rng(0)
+    area, town = (
+        rng.uniform(30, 200, rows),
+        rng.choice(["Lima", "Cusco", "Tacna"], rows),
+    )
+    factor = np.select([town == "Lima", town == "Cusco"], [3000, 2000], 1000)
+    price = 50_000 + area * factor * rng.normal(1, 0.03, rows)
+    lines = [f"{a:.1f},{t},{p:.0f}" for a, t, p in zip(area, town, price, strict=True)]
+    path = folder / "houses.csv"
+    path.write_text("\n".join(["area,town,price", *lines]) + "\n")
+    return path
+
+
+def test_a_value_is_learned_in_its_own_units(tmp_path):
+    path = houses(tmp_path)
+    given = ("--data", path, "--target", "price", "--out", tmp_path / "run")
+    found = as_json("train", "regression", *given)["metrics"]
+    assert found["r2"] > 0.97
+    assert 1e3 < found["mae"] < 3e4
+    names = {row["model"]: row["r2"] for row in found["baselines"]}
+    assert names["mean"] < 0.05 < names["linear regression"] < found["r2"]
+    (tmp_path / "new.csv").write_text("area,town\n100,Lima\n100,Tacna\n")
+    rows = as_json("predict", tmp_path / "run", tmp_path / "new.csv")["predictions"]
+    prices = [row["outputs"][0] for row in rows]
+    assert prices == pytest.approx([350_000, 150_000], rel=0.1)
+    sillar("report", tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "linear regression" in page
+
+
+def test_codes_go_to_vectors_in_a_recipe(tmp_path):
+    path = houses(tmp_path)
+    first = '{type="CodedDense", n_in="inputs", n_out=32, sizes="codes"}'
+    rest = (
+        '{type="ReLU"}, {type="Dense", n_in=32, n_out=1},'
+        ' {type="Rescaling", scale="scale", offset="offset"}'
+    )
+    given = ("--data", path, "--target", "price", "--out", tmp_path / "run")
+    changes = (
+        "--set",
+        'data.codes=["town"]',
+        "--set",
+        f"model.layers=[{first}, {rest}]",
+    )
+    found = as_json("train", "regression", *given, *changes)["metrics"]
+    assert found["r2"] > 0.95
+    (tmp_path / "new.csv").write_text("town,area\nLima,100\nArequipa,100\n")
+    rows = as_json("predict", tmp_path / "run", tmp_path / "new.csv")["predictions"]
+    assert len(rows) == 2
+
+
+def test_an_answer_that_is_no_number_is_told(tmp_path, in_process):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,many\n")
+    given = ("--data", tmp_path / "x.csv", "--target", "b")
+    text = in_process("train", "regression", *given, code=2)
+    assert "row 1: expected a number to learn, got 'many'" in text

@@ -176,7 +176,7 @@ def test_the_word_classes_needs_classes(two_moons, in_process):
     numbers = (*changes, "--set", "data.target='u'", "--set", "data.path='uv.csv'")
     (two_moons / "uv.csv").write_text("u,v,w\n1.5,2,3\n2.5,3,4\n3.5,4,5\n4.5,1,2\n")
     message = in_process("train", two_moons / "csv.toml", *numbers, code=2)
-    assert '"classes" stands for how many classes the data has' in message
+    assert '"classes" stands for what the data has' in message
 
 
 # Mistakes, and files that nobody vouches for

@@ -27,6 +27,7 @@ RECIPES = {  # where the data of each lies, and smaller batches where steps are 
     "names-gru": NAMES,
     "names-lstm": NAMES,
     "one-cycle": {"data.folder": "mnist", "training.batch_size": 16},
+    "regression": {"data.target": "kind", "training.epochs": 6},
     "table": {"data.target": "kind", "training.epochs": 6},
     "text": {**TEXT, "training.batch_size": 2},
 }
@@ -53,11 +54,11 @@ def folders(request, tmp_path):
 
     def find(name):
         changes = dict(RECIPES[name])
-        if name == "table":
+        if name in ("table", "regression"):
             rng = np.random.default_rng(0)
             rows = ["size,colour,kind"]
             for size, colour in rng.normal(size=(2000, 2)):
-                kind = "ab"[int(size + colour > 1)]
+                kind = "ab"[int(size + colour > 1)] if name == "table" else size
                 rows.append(f"{size:.4f},{'red' if colour > 0 else 'blue'},{kind}")
             (tmp_path / "rows.csv").write_text("\n".join(rows))
             changes["data.folder"] = str(tmp_path / "rows.csv")

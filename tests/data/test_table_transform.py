@@ -215,3 +215,31 @@ def test_columns_are_read_as_text(tmp_path):
     path.write_text("a,b\n1\n")
     with pytest.raises(DataError, match="line 2: expected 2 cells"):
         read_columns(path)
+
+
+def test_codes_are_the_last_columns_and_0_was_never_seen():
+    columns = {"port": ["ssh", "http", "", "ssh"], "size": ["1", "2", "3", "4"]}
+    transform = TableTransform(codes=["port"]).fit(columns)
+    assert transform.names == ("size", "port")
+    assert transform.sizes == (4,)
+    rows = transform({"size": ["2.5"] * 4, "port": ["http", "gopher", "ssh", "?"]})
+    assert rows[:, 1].tolist() == [2, 0, 3, 1]  # missing is a value that was seen
+    again = TableTransform.build(json.loads(json.dumps(transform.describe())))
+    assert np.array_equal(again(columns), transform(columns))
+    assert TableTransform().fit(columns).sizes == ()
+    with pytest.raises(ConfigError, match="each column once"):
+        TableTransform(codes=["size"], numbers=["size"])
+
+
+def test_vectors_of_codes_are_dense_over_one_hot_columns():
+    columns = {"a": list("xyzxyz"), "b": list("112211"), "n": [*range(6)]}
+    hot = TableTransform(categories=["a", "b"]).fit(columns)
+    coded = TableTransform(codes=["a", "b"]).fit(columns)
+    layer = nn.CodedDense(3, 4, coded.sizes).init(sl.Rng(0))
+    dense = nn.Dense(6, 4).init(sl.Rng(0))
+    a, b = (vectors.weight.data[1:] for vectors in layer.vectors)
+    dense.weight.data[:] = np.concatenate([a, b, layer.weight.data])
+    assert hot.names == ("a=x", "a=y", "a=z", "b=1", "b=2", "n")
+    np.testing.assert_allclose(
+        layer(coded(columns)).numpy(), dense(hot(columns)).numpy(), atol=1e-6
+    )

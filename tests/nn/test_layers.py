@@ -141,11 +141,12 @@ MISTAKES = {
         normal(2, 3, 1),
         r"give back \(2, 3, 1\), got \(2, 3\)",
     ),
+    "CodedDense": (nn.CodedDense(3, 2, [2]), normal(4, 2), r"\(\.\.\., 3\), got"),
     "Softmax-empty": (nn.Softmax(), normal(2, 0), r"\(2, 0\)"),
 }
 ANY_SHAPE = {
     *("Dropout", "ELU", "GELU", "LeakyReLU", "ReLU", "Sigmoid", "SiLU", "Softplus"),
-    *("Tanh", "Sequential", "Parallel"),
+    *("Tanh", "Sequential", "Parallel", "Rescaling"),
     "Embedding",  # takes indices of any shape; what they may hold is tested below
 }
 

@@ -20,6 +20,8 @@ FEATURES = {
     "Dense": lambda: [nn.Dense(4, 5, bias=False, initializer=INITIALIZERS["zeros"])],
     "Dropout": lambda: [nn.Dropout(0.25)],
     "Flatten": lambda: [nn.Flatten()],
+    "CodedDense": lambda: [nn.Rescaling(0.0), nn.CodedDense(4, 3, (4, 2))],
+    "Rescaling": lambda: [nn.Rescaling(0.5, -2)],
     "BatchNorm": lambda: [nn.BatchNorm(4, momentum=0.2, eps=1e-3)],
     "LayerNorm": lambda: [nn.LayerNorm(4, eps=1e-3, affine=False)],
     "ELU": lambda: [nn.ELU(0.5)],

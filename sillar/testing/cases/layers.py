@@ -215,6 +215,11 @@ CASES = {
         ),
         [normal(3, 3, 3, 1)],
     ),
+    "CodedDense": (
+        nn.CodedDense(4, 3, (3, 2)),
+        [np.concatenate([normal(3, 2), [[0, 1], [2, 0], [1, 1]]], axis=1)],
+    ),
+    "Rescaling": (nn.Rescaling(2.5, -1.0), [normal(3, 2)]),
     "Parallel": (
         nn.Parallel(nn.Dense(3, 2), nn.Sequential(nn.Tanh(), nn.Dropout(0.2))),
         [normal(4, 3)],
