@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sillar.cli import show
 from sillar.cli.origin import Parts, Source
 from sillar.data import Dataset, TableTransform, read_columns
 from sillar.data.columns import Columns
@@ -73,6 +74,7 @@ class Table(Source):
             drop=self.drop or (),
         ).fit(_rows_of(columns, train))
         self.found["encoder"] = transform
+        _warn_of_identifiers(transform, len(train))
         name = Path(self.path or self.folder).stem
 
         def part(chosen: Dataset, source: Columns) -> Dataset:
@@ -123,6 +125,20 @@ class Table(Source):
             )
         y = np.array([codes[answer] for answer in answers], np.int64)
         return columns, y, names
+
+
+def _warn_of_identifiers(transform: TableTransform, rows: int) -> None:
+    """Say which columns tell rows apart and no kinds of rows."""
+    for column in transform.describe()["columns"]:
+        count = len(column.get("values", ()))
+        if rows > 20 and count > rows / 2:
+            name = column["name"]
+            show.say(
+                f"warning: the column {name!r:.60} has {count} different values in"
+                f" {rows} rows: is it an identifier? leave it out with"
+                f" --set 'data.drop=[\"{name}\"]'",
+                style="yellow",
+            )
 
 
 def _values(answers: Sequence[str], where: str) -> np.ndarray:

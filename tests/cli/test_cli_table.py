@@ -154,3 +154,32 @@ def test_an_answer_that_is_no_number_is_told(tmp_path, in_process):
     given = ("--data", tmp_path / "x.csv", "--target", "b")
     text = in_process("train", "regression", *given, code=2)
     assert "row 1: expected a number to learn, got 'many'" in text
+
+
+def test_a_file_as_people_have_them_leads_to_a_report_in_three_commands(tmp_path):
+    """A mark of byte order, quotes, missing cells, an identifier, a rare class."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(600):
+        bad = i % 25 == 0
+        size = "" if i % 19 == 0 else f"{rng.exponential(4000 if bad else 600):.0f}"
+        proto = rng.choice(["udp", "gre"] if bad else ["tcp", "udp"])
+        said = rng.choice(['"hello, world"', '"he said ""no"""', "", "x"])
+        rows.append(f"r{i},{proto},{size},{said},{'scan' if bad else 'usual'}")
+    text = "\r\n".join(["id,proto,bytes,comment,kind", *rows]) + "\r\n"
+    (tmp_path / "flows.csv").write_bytes(text.encode("utf-8-sig"))
+    run = tmp_path / "run"
+    given = ("--data", tmp_path / "flows.csv", "--target", "kind", "--out", run)
+    done = sillar("train", "table", *given)
+    assert "'id' has 384 different values in 384 rows: is it an identifier?" in (
+        " ".join(done.stderr.split())
+    )
+    sillar("report", run)
+    page = (run / "report.html").read_text()
+    assert "logistic regression" in page
+    assert "<svg" in page
+    (tmp_path / "new.csv").write_text(
+        "bytes,proto,comment,id\n9000,gre,,q1\n,tcp,x,q2\n"
+    )
+    found = as_json("predict", run, tmp_path / "new.csv")["predictions"]
+    assert [row["class"] for row in found] == ["scan", "usual"]
