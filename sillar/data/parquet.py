@@ -58,8 +58,18 @@ class StoredParquet(StoredArray):
         return rows
 
     def read(self, group: int, columns: list[str]) -> Any:
-        """Return columns of a row group, as pyarrow reads them."""
-        return self.file.read_row_group(group, columns=columns, use_threads=False)
+        """Return columns of a row group, as pyarrow reads them.
+
+        The system's memory is asked for it: other pools keep what they were given.
+        """
+        import pyarrow
+
+        usual = pyarrow.default_memory_pool()
+        pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+        try:
+            return self.file.read_row_group(group, columns=columns, use_threads=False)
+        finally:
+            pyarrow.set_memory_pool(usual)
 
     def _check(self, values: np.ndarray, start: int, name: str) -> None:
         if not np.isfinite(values).all():

@@ -12,7 +12,7 @@ from large_file import LIMIT, SIZE
 
 SCRIPT = Path(__file__).with_name("large_file.py")
 SHARES = {".npy": 1.0, ".csv": 0.05, ".parquet": 1.0}  # rows to read; CSV: to parse
-QUIET = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+QUIET = {"MALLOC_ARENA_MAX": "1"}
 
 
 def child(*arguments):
