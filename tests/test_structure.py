@@ -110,6 +110,7 @@ LIBRARIES = [
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_imported_in_its_own_place_only(library):
     places = {
+        "jax": ("backends/jax/",),
         "jinja2": ("evidence/page.py",),
         "matplotlib": ("evidence/figures.py",),
         "tensorboardX": ("train/track.py",),

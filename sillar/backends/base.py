@@ -170,6 +170,10 @@ class Backend(ABC):
 
         return Replay(self, trace)
 
+    def rule(self, update: Callable[..., Any]) -> Callable[..., Any]:
+        """Return an optimizer's rule update(p, g, state, lr, t) as it is best run."""
+        return update
+
     @abstractmethod
     def max_pool(self, x: Array, window: Window) -> Array:
         """Return the largest value of each window."""
@@ -300,7 +304,7 @@ class Backend(ABC):
         return attention.slope(self, g, qkv, allowed, heads, causal)
 
 
-OPTIONAL = ("torch",)  # back ends with a library of their own
+OPTIONAL = ("torch", "jax")  # back ends with a library of their own
 _BY_TYPE: dict[type, Backend] = {}
 _BACKENDS: dict[str, Backend] = {}
 

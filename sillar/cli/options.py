@@ -46,7 +46,7 @@ Seed = Annotated[
     int | None, typer.Option(metavar="N", help="Decides all that is drawn.")
 ]
 Backend = Annotated[
-    str | None, typer.Option(metavar="NAME", help="What computes: numpy or torch.")
+    str | None, typer.Option(metavar="NAME", help="What computes: numpy, torch or jax.")
 ]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="On which device of it: cpu or cuda.")

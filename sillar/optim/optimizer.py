@@ -41,6 +41,7 @@ class Optimizer(ABC):
     _compiled: Rule | None = None
     _compiled_for: dict[str, Any] | None = None  # the numbers it was compiled with
     _blocks: Any = None
+    _ready: Any = None  # the rule as a back end runs it
 
     def __init__(self, lr: float | Schedule) -> None:
         what = f"{type(self).__name__}: lr"
@@ -178,11 +179,20 @@ class Optimizer(ABC):
         self.updates = t
 
     def _run_plainly(self, p: Array, g: Array, lr: float, t: int) -> None:
+        update = self._rule_for(p)
         for block in _blocks(p, slice(0, p.shape[0])):
-            moved, new = self.update(p[block], g[block], self._part(block), lr, t)
+            moved, new = update(p[block], g[block], self._part(block), lr, t)
             for name, a in self._rule.items():
                 a[block] = new[name]
             p[block] = moved
+
+    def _rule_for(self, p: Array) -> Any:
+        """Return `update` as the back end runs it, while its numbers are the same."""
+        numbers = {k: v for k, v in vars(self).items() if type(v) in SCALARS}
+        known = backend_of(p).name, numbers | {"updates": 0}
+        if self._ready is None or self._ready[0] != known:
+            self._ready = known, backend_of(p).rule(self.update)
+        return self._ready[1]
 
     def _compiled_rule(self, p: Array) -> Rule | None:
         """Return the rule as a list of calls, if it is arithmetic and nothing else.

@@ -107,5 +107,5 @@ def test_draws_that_ignore_the_key_are_found(toy):
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match=r"expected names .* got \['Danse'\]"):
         check_backend("numpy", only=["Danse"])
-    with pytest.raises(ConfigError, match="expected one of numpy, torch"):
+    with pytest.raises(ConfigError, match="expected one of numpy, torch, jax"):
         check_backend("cupy")

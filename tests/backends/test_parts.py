@@ -246,6 +246,7 @@ def test_calls_from_several_threads_wait_for_one_another():
     assert not failures
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # of JAX, if a test has loaded it
 def test_a_forked_child_starts_threads_of_its_own():
     compiled = compile(lambda x: sl.tanh(x) * 2.0)
     x = numbers(N, 3)

