@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from sillar import train
-from sillar.cli.predict import read_notes
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
 from sillar.cli.sources import source
 from sillar.train.evaluate import converter
+from sillar.train.scoring import read_notes
 
 EXAMPLES = 3
 

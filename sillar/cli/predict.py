@@ -10,13 +10,12 @@ import numpy as np
 
 from sillar import train
 from sillar.cli import show
-from sillar.cli.inputs import arrange, read_examples
+from sillar.cli.inputs import read_examples
 from sillar.cli.record import model_of
 from sillar.data import TableTransform, read_columns, read_text
 from sillar.errors import ConfigError, FormatError
-from sillar.files import read_header
-from sillar.nn import Layer, Sequential, Sigmoid, Softmax
-from sillar.train.model_files import about
+from sillar.nn import Layer
+from sillar.train.scoring import arrange, class_names, probabilities, read_notes
 
 
 def predict(
@@ -41,7 +40,7 @@ def predict(
     if not np.isfinite(outputs).all():
         raise FormatError(f"predict: the model in {str(path)!r} gives NaN or infinity")
     result: dict[str, Any] = {"model": str(path), "input": str(examples)}
-    names = _names(path, notes, outputs.shape[1])
+    names = class_names(path, notes, outputs.shape[1])
     if names is None:
         rows = [{"index": i, "outputs": list(row)} for i, row in enumerate(outputs)]
         return result | {"predictions": rows}
@@ -56,20 +55,6 @@ def _read(path: Path, examples: Path) -> np.ndarray:
     if isinstance(encoder, TableTransform):
         return encoder(read_columns(examples))
     return encoder(read_text(examples).splitlines())
-
-
-def read_notes(path: Path) -> dict[str, Any]:
-    """Return the notes of a model's file, those that we read having been checked."""
-    notes = about(read_header(path), path).get("notes")
-    if not isinstance(notes, dict):
-        notes = {}
-    shape, scale = notes.get("input"), notes.get("scale")
-    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
-    if not (shape is None or (whole and len(shape) < 32)):
-        raise FormatError(f"{str(path)!r}: the note input is no shape: {shape!r:.60}")
-    if not (scale is None or (type(scale) in (int, float) and 0 < scale < 2**63)):
-        raise FormatError(f"{str(path)!r}: the note scale is no number: {scale!r:.60}")
-    return notes
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
@@ -90,30 +75,11 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"{row['index']:>5}  {name:<{width}}  {found['probability']:.4f}"
 
 
-def _names(path: Path, notes: dict[str, Any], width: int) -> list[str] | None:
-    """Return the names of the classes, or None for outputs that are no classes."""
-    classes = notes.get("classes")
-    count = max(2, width)
-    if classes is None:
-        numbered = "classes" not in notes and width > 1
-        return [str(i) for i in range(count)] if numbered else None
-    if (
-        not isinstance(classes, list)
-        or len(classes) != count
-        or not all(isinstance(name, str) for name in classes)
-    ):
-        raise FormatError(
-            f"{str(path)!r}: expected {count} names of classes in the notes, got"
-            f" {classes!r:.80}"
-        )
-    return classes
-
-
 def _ranked(
     model: Layer, outputs: np.ndarray, names: list[str], top: int
 ) -> Iterator[dict[str, Any]]:
     """Yield the likeliest classes of each example, the first being the prediction."""
-    shares = _probabilities(model, outputs)
+    shares = probabilities(model, outputs)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
     for i, places in enumerate(order):
         classes = [
@@ -121,18 +87,3 @@ def _ranked(
             for place in places
         ]
         yield {"index": i, **classes[0], "classes": classes}
-
-
-def _probabilities(model: Layer, outputs: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, classes) of logits, or of what the model made ones."""
-    last = model
-    while isinstance(last, Sequential) and len(last):
-        last = last[-1]
-    if outputs.shape[1] == 1:
-        z = np.clip(outputs, -500, 500)
-        one = outputs if isinstance(last, Sigmoid) else 1 / (1 + np.exp(-z))
-        return np.concatenate([1 - one, one], axis=1)
-    if isinstance(last, Softmax):
-        return outputs
-    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

@@ -14,7 +14,6 @@ from sillar import train
 from sillar.cli.kinds import add_kinds
 from sillar.cli.origin import Kinds
 from sillar.cli.plan import make_loss
-from sillar.cli.predict import read_notes
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
 from sillar.cli.sources import source
@@ -34,6 +33,7 @@ from sillar.evidence.baselines import are_for, few, headline
 from sillar.evidence.findings import Tested, intervals, tested, worst
 from sillar.evidence.page import Page, Section
 from sillar.train.evaluate import class_count, counted, gives_logits, scores_of
+from sillar.train.scoring import read_notes
 
 FILE = "report.html"
 WIDEST = 4096  # columns of inputs that baselines and copies are looked for in

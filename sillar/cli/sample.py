@@ -10,11 +10,11 @@ from typing import Any
 
 from sillar import train
 from sillar.cli import show
-from sillar.cli.predict import read_notes
 from sillar.cli.record import model_of
 from sillar.data.text import END, encode
 from sillar.errors import ConfigError, DataError, FormatError
 from sillar.nn import Layer
+from sillar.train.scoring import read_notes
 
 LENGTH = {"windows": 500, "lines": 100}  # unless the user names one
 
