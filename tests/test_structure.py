@@ -23,7 +23,10 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-ALLOWED_BESIDE = {("files", "header")}  # one file in two: its reader, its header
+ALLOWED_BESIDE = {
+    ("files", "header"),  # one file in two: its reader, its header
+    ("distributed", "evidence"),  # the folds of a cross-validation, elsewhere
+}
 LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line}
 CORE_ORDER = (
     *(

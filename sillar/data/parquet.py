@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -115,11 +116,7 @@ def _add(answers: Answers, value: Any, place: str) -> None:
 
 
 def _opened(path: str) -> Any:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise missing("pyarrow", "data", "open_parquet") from None
+    pyarrow, parquet = _pyarrow("open_parquet")
     try:
         return parquet.ParquetFile(path, memory_map=False, buffer_size=1 << 20)
     except (OSError, pyarrow.ArrowException) as fault:
@@ -155,3 +152,26 @@ def _columns(file: Any, path: str, target: str | None) -> list[str]:
             f"open_parquet: {path!r}: expected columns of numbers, got none"
         )
     return columns
+
+
+def write_parquet(file: BinaryIO, columns: Mapping[str, Any]) -> None:
+    """Write columns of one length, arrays or lists, as a Parquet file."""
+    pyarrow, parquet = _pyarrow("write_parquet")
+    table = pyarrow.table(
+        {str(name): pyarrow.array(c, from_pandas=True) for name, c in columns.items()}
+    )
+    parquet.write_table(table, file)
+
+
+def parquet_rows(path: str | os.PathLike[str]) -> int:
+    """Return how many rows a Parquet file says it has."""
+    return int(_opened(os.fspath(path)).metadata.num_rows)
+
+
+def _pyarrow(operation: str) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise missing("pyarrow", "data", operation) from None
+    return pyarrow, parquet

@@ -80,11 +80,22 @@ def cross_validate(
         raise ConfigError(
             f"cross_validate: workers must be an integer >= 0, got {workers!r}"
         )
+    cuts = listed(folds)
+    jobs = [(trial, dataset, *cut, fold) for fold, cut in enumerate(cuts)]
+    found = _in_processes(jobs, workers) if workers else [run_fold(job) for job in jobs]
+    return joined(found, cuts)
+
+
+def listed(folds: Iterable[tuple[Any, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the folds as arrays of row numbers, at least one."""
     cuts = [(np.asarray(train), np.asarray(test)) for train, test in folds]
     if not cuts:
         raise ConfigError("cross_validate: expected folds, got none: use k_folds")
-    jobs = [(trial, dataset, *cut, fold) for fold, cut in enumerate(cuts)]
-    found = _in_processes(jobs, workers) if workers else [_run(job) for job in jobs]
+    return cuts
+
+
+def joined(found: list[Any], cuts: list[tuple[Any, Any]]) -> CrossValidation:
+    """Return what the folds found, which are the same metrics for all."""
     scores: dict[str, list[float]] = {name: [] for name in found[0]}
     for fold, metrics in enumerate(found):
         if metrics.keys() != scores.keys():
@@ -97,7 +108,8 @@ def cross_validate(
     return CrossValidation(scores, [(len(train), len(test)) for train, test in cuts])
 
 
-def _run(job: tuple[Any, ...]) -> dict[str, float]:
+def run_fold(job: tuple[Any, ...]) -> dict[str, float]:
+    """Return the metrics of one fold: (trial, dataset, train, test, number)."""
     trial, dataset, train, test, fold = job
     return dict(trial(dataset.take(train), dataset.take(test), fold))
 
@@ -108,7 +120,7 @@ def _in_processes(jobs: list[Any], workers: int) -> list[dict[str, float]]:
 
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
-        return list(pool.map(_run, jobs))
+        return list(pool.map(run_fold, jobs))
 
 
 def student_tail(t: float, freedom: int) -> float:

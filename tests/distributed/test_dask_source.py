@@ -17,9 +17,9 @@ from sillar import nn
 from sillar.data import DataLoader, Dataset, TableTransform
 from sillar.errors import ConfigError, DataError, SillarError
 
-pytest.importorskip("distributed")
-
-from sillar.distributed.dask import open_dask
+open_dask = pytest.importorskip(
+    "sillar.distributed.dask", exc_type=ImportError
+).open_dask
 
 PARTS, ROWS = 12, 50
 ALL = np.concatenate([rows_of(i, ROWS) for i in range(PARTS)])

@@ -27,6 +27,7 @@ except ImportError:
     raise missing("dask[distributed]", "dask", "sillar.distributed.dask") from None
 
 Scheduler = Any  # an address, a Client, a cluster such as LocalCluster, or None
+PIECE = "64MiB"  # of a Parquet file in a partition
 WAIT = 30.0  # seconds for a scheduler to answer, and for the first worker to come
 
 __all__ = ["Delayed", "Worker", "WorkerPlugin", "delayed"]
@@ -128,6 +129,22 @@ def partitions(collection: Any, operation: str) -> list[Delayed]:
     graph = dict(lean.__dask_graph__())
     keys = list(flatten(lean.__dask_keys__()))
     return [Delayed(key, cull(graph, [key])[0]) for key in keys]
+
+
+def read_table(path: str) -> Any:
+    """Return a table of Parquet or CSV files as a dataframe; text stays as it is."""
+    from dask import dataframe
+
+    if path.lower().endswith((".csv", ".txt")):
+        return dataframe.read_csv(path, dtype=str, keep_default_na=False)
+    return dataframe.read_parquet(
+        path, blocksize=PIECE, split_row_groups="adaptive", aggregate_files=False
+    )
+
+
+def token_of(collection: Any) -> str:
+    """Return the name that Dask gives to what a collection computes."""
+    return str(dask.base.tokenize(collection))
 
 
 class Shipment(WorkerPlugin):

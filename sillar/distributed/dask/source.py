@@ -64,8 +64,8 @@ class Partitions(StoredArray):
 
     def __reduce__(self) -> NoReturn:
         raise ConfigError(
-            "open_dask: partitions come from the workers of the cluster, and are read"
-            " by this process alone: leave workers=0"
+            "open_dask: partitions are computed by the cluster's workers and read by"
+            " this process alone: leave workers=0"
         )
 
     def order(self, rng: Rng, rows: np.ndarray) -> np.ndarray:
