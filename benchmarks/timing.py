@@ -18,7 +18,7 @@ def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]
     that are. Besides, say how many cores other processes kept busy in the meantime:
     where that is not near 0, threads that wait for each other take many times as long.
     """
-    begin, others = time.perf_counter(), worked() - time.process_time()
+    begin, others = time.perf_counter(), worked() - own()
     wall: dict[str, list[float]] = {name: [] for name in calls}
     cpu: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -32,7 +32,7 @@ def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]
                 call()
             wall[name].append((time.perf_counter() - start) / count)
             cpu[name].append((time.process_time() - start_cpu) / count)
-    others = worked() - time.process_time() - others
+    others = worked() - own() - others
     return {
         "milliseconds": _medians(wall),
         "cpu_milliseconds": _medians(cpu),
@@ -45,6 +45,16 @@ def worked() -> float:
     ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     user, nice, system, _idle, _waiting, *more = map(int, ticks)
     return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK")
+
+
+def own() -> float:
+    """Return the seconds that this process and its children have worked."""
+    total = time.process_time()
+    for tasks in Path("/proc/self/task").glob("*/children"):
+        for child in tasks.read_text().split():
+            fields = Path("/proc", child, "stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def _medians(seconds: dict[str, list[float]]) -> dict[str, float]:

@@ -30,6 +30,16 @@ def keep_pages() -> bool:
     return all(mallopt(name, value) for name, value in SETTINGS)
 
 
+def give_back() -> None:
+    """Give the pages that nothing lies in to the system, where there is glibc."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 def aligned(size: int) -> Any:
     """Return `size` bytes of new memory that starts at a cache line."""
     raw = np.empty(size + LINE, np.uint8)
