@@ -1,6 +1,7 @@
 """What tests share: where the public data sets lie, and that CI skips nothing."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}; point SILLAR_DATA at their folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_programs_are_kept(request):
+    """Forget what JAX compiled for a test: thousands of programs take gigabytes."""
+    yield
+    if "jax" in request.node.nodeid and "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.hookimpl(wrapper=True)
