@@ -195,7 +195,7 @@ def test_a_process_trains_on_more_than_its_memory(cluster):
         [sys.executable, script, cluster.scheduler_address],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         env={**os.environ, **QUIET},
     )
     assert done.returncode == 0, done.stderr
