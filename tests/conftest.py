@@ -1,6 +1,7 @@
 """What tests share: where the public data sets lie, and that CI skips nothing."""
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -19,10 +20,12 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_programs_are_kept(request):
-    """Forget what JAX compiled for a test: thousands of programs take gigabytes."""
+    """Forget what JAX compiled for tests: thousands of programs take gigabytes."""
     yield
     if "jax" in request.node.nodeid and "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
+        held = int(Path("/proc/self/statm").read_text().split()[1])
+        if held * resource.getpagesize() > 2e9:
+            sys.modules["jax"].clear_caches()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,16 +32,26 @@ DRAWS = ("random_uniform", "random_normal")
 Check = Callable[[], None]
 
 
-def check_backend(backend: str | Backend, *, only: Iterable[str] | None = None) -> None:
+def check_backend(
+    backend: str | Backend,
+    *,
+    only: Iterable[str] | None = None,
+    dtypes: Iterable[str] = tuple(TOLERANCES),
+) -> None:
     """Raise unless a back end gives NumPy's numbers, to second order.
 
     It is given by name, or as an object that `register` knows. Every primitive, layer,
-    loss and optimizer runs on it, or those named `only`, in shapes that are plain,
-    broadcast, strided, of size 1 and empty: outputs and gradients of first and second
+    loss and optimizer runs on it, or those named `only`, in each of the `dtypes` and in
+    shapes that are plain, broadcast, strided, of size 1 and empty: outputs and gradients of first and second
     order stay on the back end, keep their type, and are NumPy's, to 1e-9 in float64 and
     1e-4 in float32, relative to the largest. Masks of dropout are drawn on the host.
     """
-    found = checks(load(backend) if isinstance(backend, str) else backend)
+    kinds = list(dtypes)
+    if not kinds or set(kinds) - set(TOLERANCES):
+        raise ConfigError(
+            f"check_backend: expected some of {list(TOLERANCES)}, got {kinds}"
+        )
+    found = checks(load(backend) if isinstance(backend, str) else backend, kinds)
     names = list(found) if only is None else list(only)
     unknown = [name for name in names if name not in found]
     if unknown:
@@ -53,17 +63,19 @@ def check_backend(backend: str | Backend, *, only: Iterable[str] | None = None) 
         found[name]()
 
 
-def checks(backend: Backend) -> dict[str, Check]:
+def checks(
+    backend: Backend, dtypes: Iterable[str] = tuple(TOLERANCES)
+) -> dict[str, Check]:
     """Return the check of each primitive, layer, loss and optimizer, by name."""
     found: dict[str, Check] = {}
     for subject in subjects():
         if subject.cases and subject.name != place.name:  # which leaves the back end
-            found[subject.name] = partial(_check_subject, backend, subject)
+            found[subject.name] = partial(_check_subject, backend, subject, dtypes)
     for name, (op, args, static) in CONSTANT.items():
         check = _check_draws if name in DRAWS else _check_constant
         found[name] = partial(check, backend, op, args, static)
     for name, kind in inspect.getmembers(optim, _is_rule):
-        found[name] = partial(_check_rule, backend, kind)
+        found[name] = partial(_check_rule, backend, kind, dtypes)
     return found
 
 
@@ -73,13 +85,13 @@ def _is_rule(kind: Any) -> bool:
     return optimizer and not inspect.isabstract(kind)
 
 
-def _check_subject(backend: Backend, subject: Any) -> None:
+def _check_subject(backend: Backend, subject: Any, dtypes: Iterable[str]) -> None:
     for shape, cases in subject.cases.items():
-        for dtype, tolerance in TOLERANCES.items():
+        for dtype in dtypes:
             for case in cases:
                 where = f"{backend.name}, {subject.name}, {shape}, {dtype}"
                 with within(where), draws_of_the_host(backend):
-                    _check_case(backend, case, dtype, tolerance)
+                    _check_case(backend, case, dtype, TOLERANCES[dtype])
 
 
 def _check_case(backend: Backend, case: Case, dtype: str, tolerance: float) -> None:
@@ -179,9 +191,11 @@ def _check_draws(backend: Backend, op: Primitive, args: Any, static: Any) -> Non
             )
 
 
-def _check_rule(backend: Backend, kind: Callable[..., Optimizer]) -> None:
+def _check_rule(
+    backend: Backend, kind: Callable[..., Optimizer], dtypes: Iterable[str]
+) -> None:
     """Raise unless an optimizer's rule moves arrays of the back end as NumPy's."""
-    for dtype, tolerance in TOLERANCES.items():
+    for dtype in dtypes:
         p, *gradients = (
             Rng(0).split("draw", i).normal((7,), dtype) for i in range(1 + STEPS)
         )
@@ -196,4 +210,4 @@ def _check_rule(backend: Backend, kind: Callable[..., Optimizer]) -> None:
             expected, got = ends
             _check_home(backend, got, expected)
             moved = backend.to_numpy(got.data)
-            check_close("the parameters", expected, moved, tolerance)
+            check_close("the parameters", expected, moved, TOLERANCES[dtype])

@@ -21,6 +21,10 @@ CHECKS = {
     for name in INSTALLED
     for what, check in checks(load(name)).items()
 }
+if "jax" in INSTALLED:  # compiles each operation: layers in float64 alone save minutes
+    for what, check in checks(load("jax"), ["float64"]).items():
+        if not what.islower():
+            CHECKS[f"jax-{what}"] = check
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -107,5 +111,7 @@ def test_draws_that_ignore_the_key_are_found(toy):
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match=r"expected names .* got \['Danse'\]"):
         check_backend("numpy", only=["Danse"])
+    with pytest.raises(ConfigError, match=r"expected some of .* got \['float16'\]"):
+        check_backend("numpy", dtypes=["float16"])
     with pytest.raises(ConfigError, match="expected one of numpy, torch, jax"):
         check_backend("cupy")

@@ -83,7 +83,7 @@ def traced(make, precision, backend="numpy"):
 
 
 def waiting(trace, arguments):
-    """Return the bytes that a replay holds when its backward pass begins."""
+    """Return the bytes of arrays that a replay holds when its backward pass begins."""
     found = []
     probe = half._Call(None, (), {}, None, lambda: found.append(held()))
     turn = next(i for i, c in enumerate(trace.live_calls()) if is_late(trace, c))
@@ -93,8 +93,10 @@ def waiting(trace, arguments):
 
     def held():
         gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        found = tracemalloc.take_snapshot().filter_traces([arrays])
+        return sum(trace.size for trace in found.traces)
 
+    arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
     tracemalloc.start()
     try:
         before = held()
