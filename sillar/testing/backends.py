@@ -42,9 +42,10 @@ def check_backend(
 
     It is given by name, or as an object that `register` knows. Every primitive, layer,
     loss and optimizer runs on it, or those named `only`, in each of the `dtypes` and in
-    shapes that are plain, broadcast, strided, of size 1 and empty: outputs and gradients of first and second
-    order stay on the back end, keep their type, and are NumPy's, to 1e-9 in float64 and
-    1e-4 in float32, relative to the largest. Masks of dropout are drawn on the host.
+    shapes that are plain, broadcast, strided, of size 1 and empty: outputs and
+    gradients of first and second order stay on the back end, keep their type, and are
+    NumPy's, to 1e-9 in float64 and 1e-4 in float32, relative to the largest. Masks of
+    dropout are drawn on the host.
     """
     kinds = list(dtypes)
     if not kinds or set(kinds) - set(TOLERANCES):
