@@ -40,7 +40,7 @@ CORE_ORDER = (
         "grad",
         "operators",
     ),
-    *("parameter", "fused", "normalization", "attention", "trace", "compile"),
+    *("parameter", "share", "fused", "normalization", "attention", "trace", "compile"),
 )
 
 LINES_PER_FILE = 400
@@ -106,7 +106,7 @@ LIBRARIES = [
     *("cv2", "pyarrow"),
     *("jinja2", "matplotlib", "tensorboardX"),
     *("sklearn", "optuna", "onnx", "onnxruntime"),
-    *("dask", "distributed"),
+    *("dask", "distributed", "mpi4py"),
 ]
 
 
@@ -117,6 +117,7 @@ def test_a_library_is_imported_in_its_own_place_only(library):
         "jinja2": ("evidence/page.py",),
         "matplotlib": ("evidence/figures.py",),
         "tensorboardX": ("train/track.py",),
+        "mpi4py": ("distributed/mpi/ranks.py",),
         "dask": ("distributed/dask/cluster.py",),
         "distributed": ("distributed/dask/cluster.py",),
         "sklearn": ("interop/sklearn.py",),

@@ -114,8 +114,9 @@ def train(
     }
     given = [parse_change(text) for text in changes or []]
     given += [(key, value) for key, value in options.items() if value is not None]
-    directory, record = train(recipe, given, out, resume)
-    _trained(directory, record, as_json)
+    found = train(recipe, given, out, resume)
+    if found is not None:
+        _trained(*found, as_json)
 
 
 @app.command()

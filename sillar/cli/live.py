@@ -26,6 +26,8 @@ def progress() -> Callback:
 class Live(Callback):
     """A table that grows by a row per epoch, above a bar."""
 
+    writes = True
+
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar = Progress(

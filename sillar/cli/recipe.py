@@ -7,7 +7,7 @@
     [schedule]   optional: type and arguments; its lr defaults to the optimizer's
     [detector]   optional: what is built around the trained model
     [training]   epochs, batch_size, seed, backend, device, precision, workers, track,
-                 transforms, penalty, early_stopping
+                 transforms, penalty, early_stopping, ranks
 
 A table that is optional may be empty, which is the same as none.
 """
@@ -39,6 +39,7 @@ TRAINING: dict[str, Any] = {
     "transforms": [],
     "penalty": {},
     "early_stopping": {},
+    "ranks": {},
 }
 
 

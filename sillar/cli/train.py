@@ -24,8 +24,10 @@ from sillar.cli.record import (
     sweep,
     write_record,
 )
+from sillar.distributed.mpi import Ranks, launched
 from sillar.errors import ConfigError, DataError
 from sillar.train import CSVLog, Run, TensorBoard, fit, save
+from sillar.train.ranks import Alone
 
 Changes = Sequence[tuple[str, Any]]
 CHANGEABLE = (
@@ -33,17 +35,36 @@ CHANGEABLE = (
     "training.workers",
     "training.track",
     "data.folder",
+    *(f"training.ranks.{name}" for name in ("parts", "compress", "timeout")),
 )  # of a run that goes on
+Found = tuple[Path, dict[str, Any]]
 
 
 def train(
     recipe: str | None, changes: Changes, out: Path | None, resume: Path | None
-) -> tuple[Path, dict[str, Any]]:
-    """Train to the end; return the run's directory and its record."""
+) -> Found | None:
+    """Train to the end; return the run's directory and its record.
+
+    Where `mpiexec` started several processes, the first alone keeps the record, and
+    returns it.
+    """
+    ranks = Ranks() if launched() else Alone()
+    with ranks.together():
+        found = _train(ranks, recipe, changes, out, resume)
+    return None if ranks.rank else found
+
+
+def _train(
+    ranks: Alone,
+    recipe: str | None,
+    changes: Changes,
+    out: Path | None,
+    resume: Path | None,
+) -> Found:
     if out is not None and resume is not None:
         raise ConfigError("--out and --resume: give one, both name the run's directory")
     if resume is not None and (resume / RECORD).exists():
-        return _go_on(recipe, changes, resume)
+        return _go_on(ranks, recipe, changes, resume)
     if recipe is None:
         if resume is not None:
             read_record(resume)  # says that there is none
@@ -53,14 +74,14 @@ def train(
     plan = make_plan(tables)
     record = new_record(name, tables) | {"data": plan.digests}
     record["backend"] = machine.backend(tables["training"])
-    directory = resume or new_directory(name, out)
+    directory = ranks.first(lambda: resume or new_directory(name, out))
     directory.mkdir(parents=True, exist_ok=True)
-    return _finish(directory, record, plan)
+    return _finish(ranks, directory, record, plan)
 
 
 def _go_on(
-    recipe: str | None, changes: Changes, directory: Path
-) -> tuple[Path, dict[str, Any]]:
+    ranks: Alone, recipe: str | None, changes: Changes, directory: Path
+) -> Found:
     record = read_record(directory)
     if recipe is not None and Path(recipe).stem != record["name"]:
         raise ConfigError(
@@ -80,7 +101,7 @@ def _go_on(
         )
     record |= new_state() | {"recipe": wanted}
     record["resumed"].append(now())
-    return _finish(directory, record, plan)
+    return _finish(ranks, directory, record, plan)
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -101,14 +122,17 @@ def _check_same(old: dict[str, Any], new: dict[str, Any]) -> bool:
     return bool(length == wanted)
 
 
-def _finish(
-    directory: Path, record: dict[str, Any], plan: Plan
-) -> tuple[Path, dict[str, Any]]:
+def _finish(ranks: Alone, directory: Path, record: dict[str, Any], plan: Plan) -> Found:
     """Train, save, test and record; what is done already is not done again."""
+    training = record["recipe"]["training"]
+    ranks.use(**training["ranks"])
+    if ranks.rank:
+        _fit(ranks, directory, plan)
+        return directory, record
     sweep(directory)
-    write_record(directory, record)
+    write_record(directory, record | {"ranks": ranks.share[1]})
     try:
-        run = _fit(directory, plan, track=record["recipe"]["training"]["track"])
+        run = _fit(ranks, directory, plan, track=training["track"])
         record["reason"] = run.reason or f"all {run.epochs} epochs are done"
         if run.interrupted:
             write_record(directory, record | {"ended": now()})
@@ -127,7 +151,7 @@ def _finish(
     return directory, record
 
 
-def _fit(directory: Path, plan: Plan, *, track: bool) -> Run:
+def _fit(ranks: Alone, directory: Path, plan: Plan, *, track: bool = False) -> Run:
     logs = [CSVLog(directory), TensorBoard(directory)] if track else []
     return fit(
         plan.model,
@@ -137,6 +161,7 @@ def _fit(directory: Path, plan: Plan, *, track: bool) -> Run:
         callbacks=[*plan.stopping, progress(), *logs],
         run_dir=directory,
         resume=True,  # from the checkpoint, if there is one
+        ranks=ranks,
         **plan.arguments,
     )
 

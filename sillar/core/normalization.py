@@ -10,6 +10,7 @@ from sillar.core.functional import mean
 from sillar.core.fused import as_composed
 from sillar.core.ops import sqrt, sum_
 from sillar.core.ops.reduce import Axis
+from sillar.core.share import whole
 from sillar.core.tape import primitive
 from sillar.core.tensor import Tensor
 
@@ -20,8 +21,19 @@ def normalized(x: Tensor, axis: Axis, eps: float) -> Tensor:
     return centred / sqrt(mean(centred * centred, axis, keepdims=True) + eps)
 
 
-def _by_channels(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    return normalized(x, tuple(range(x.ndim - 1)), eps) * weight
+def _by_channels(x: Tensor, weight: Tensor, *, eps: float) -> Any:
+    centred = x - _channel_mean(x)
+    return centred / sqrt(_channel_mean(centred * centred) + eps) * weight
+
+
+def _channel_mean(x: Tensor) -> Any:
+    """Return the mean over all axes but the last, of the whole batch."""
+    count, total = whole(math.prod(x.shape[:-1]), _channel_sum(x))
+    return total * (1.0 / count)
+
+
+def _channel_sum(x: Tensor) -> Tensor:
+    return sum_(x, axis=tuple(range(x.ndim - 1)))
 
 
 @primitive
@@ -36,10 +48,12 @@ channel_squares.defvjp(
 )
 
 
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and the variance over all axes but the last."""
-    centre = mean(x, tuple(range(x.ndim - 1)))
-    return centre, channel_squares(x, centre) * (1.0 / math.prod(x.shape[:-1]))
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor, Any]:
+    """Return mean and variance over all axes but the last, and of how many values."""
+    count, total = whole(math.prod(x.shape[:-1]), _channel_sum(x))
+    centre = total * (1.0 / count)
+    _, squares = whole(0, channel_squares(x, centre))
+    return centre, squares * (1.0 / count), count
 
 
 @primitive
@@ -85,13 +99,14 @@ def _gradients(
     eps: float,
 ) -> list[Tensor | None]:
     """Return the gradients of `batch_norm`; that of x needs the others."""
-    total = sum_(g, axis=tuple(range(g.ndim - 1)))
+    total = _channel_sum(g)
     if not {0, 1} & set(places):
         return [total if i == 2 else None for i in places]
     slope = batch_norm_weight(g, x, w, *statistics, eps=eps)
     found: dict[int, Tensor] = {1: slope, 2: total}
     if 0 in places:
-        means = (t.detach() * (total.size / max(1, g.size)) for t in (slope, total))
+        count, *sums = whole(math.prod(g.shape[:-1]), slope.detach(), total.detach())
+        means = (t * (1.0 / count) for t in sums)
         found[0] = batch_norm_input(g, x, w, *statistics, *means, eps=eps)
     return [found.get(i) for i in places]
 

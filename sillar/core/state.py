@@ -13,12 +13,14 @@ class _State(threading.local):
 
     `trace` is the one among them that writes a step down to compile it, or None.
     `differentiated` is the tensor that a gradient is being taken of, for them to know.
+    `share` says which part of a batch is computed here; None if all of it is.
     """
 
     on = True
     trace: Any = None
     listeners: tuple[Any, ...] = ()
     differentiated: Any = None
+    share: Any = None
 
 
 recording = _State()

@@ -28,7 +28,8 @@ class DataLoader:
     With `workers`, that many processes read ahead into shared memory; the batches are
     the same to the bit. A worker that dies, or gives no sign of life for `timeout`
     seconds, is a DataError that names its row. `close` ends the processes. `augment`
-    changes each image, drawn from (seed, epoch, row).
+    changes each image, drawn from (seed, epoch, row). With `share` (i, n) each batch is
+    the i-th of n equal parts of what it would be, where several processes train.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DataLoader:
         workers: int = 0,
         timeout: float | None = 4.0,
         augment: Augment | Sequence[Augmentation] = (),
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if not isinstance(dataset, Dataset):
             raise ConfigError(
@@ -54,6 +56,7 @@ class DataLoader:
         self.workers = _integer(workers, "workers", least=0)
         self.timeout = _seconds(timeout)
         self._rng = Rng(seed)
+        self.share = share
         self.augment = _augment(dataset, augment, seed)
         self._reader = Reader(dataset.x, dataset.y, self.augment)
         self._next_epoch = 0
@@ -89,7 +92,8 @@ class DataLoader:
         start = _integer(start, "start", least=0)
         order = self._order(epoch)
         if isinstance(self.dataset.x, StoredArray):
-            self.dataset.x.expect(order[start * self.batch_size :])
+            mine = [self._rows(order, b) for b in self._from(start)]
+            self.dataset.x.expect(np.concatenate(mine) if mine else order[:0])
         return self._batches(epoch, [self._rows(order, b) for b in self._from(start)])
 
     def batch(self, n: int, number: int) -> Batch:
@@ -121,7 +125,8 @@ class DataLoader:
         return range(start, len(self))
 
     def _rows(self, order: np.ndarray, batch: int) -> np.ndarray:
-        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return rows[part(len(rows), *self.share)]
 
     def _batches(self, epoch: int, batches: list[np.ndarray]) -> Iterator[Batch]:
         if not self.workers or not batches:
@@ -141,6 +146,11 @@ class DataLoader:
         from sillar.data.workers import Pool
 
         return Pool(self._reader, self.batch_size, self.workers, self.timeout)
+
+
+def part(n: int, i: int, count: int) -> slice:
+    """Return the i-th of `count` parts of n things, equal but for one."""
+    return slice(n * i // count, n * (i + 1) // count)
 
 
 def _integer(value: int, role: str, *, least: int) -> int:

@@ -11,6 +11,7 @@ from sillar.core.normalization import (
 )
 from sillar.core.ops import reshape, sqrt
 from sillar.core.parameter import Buffer, Parameter
+from sillar.core.state import recording
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, ShapeError
 from sillar.nn.initializers import ones, zeros
@@ -51,13 +52,14 @@ class BatchNorm(Layer):
         return (x - self.running_mean) * scale + bias
 
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        count = x.size // self.n
-        if count < 2:
+        share = recording.share
+        examples = x.shape[0] if share is None else share.of
+        if examples * math.prod(x.shape[1:-1]) < 2:
             raise ShapeError(
                 f"{self!r}: training needs two values or more per channel, got shape"
                 f" {x.shape}: use a larger batch"
             )
-        centre, spread = channel_statistics(x)
+        centre, spread, count = channel_statistics(x)
         for running, batch in (
             (self.running_mean, centre),
             (self.running_var, spread * (count / (count - 1))),

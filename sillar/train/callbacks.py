@@ -23,10 +23,13 @@ class Callback:
     """Something that happens during a run. It acts through the `Run` alone.
 
     `saved` names the attributes that a resumed run needs: numbers, text, arrays, and
-    lists and dictionaries of them. They are set again before `on_start`.
+    lists and dictionaries of them. They are set again before `on_start`. Of a run that
+    several processes share, one that `writes`, to a file or a screen, hears in the
+    first of them only.
     """
 
     saved: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[bool] = False
 
     def on_start(self, run: Run) -> None:
         """Happen once, before the first batch, also of a resumed run."""
@@ -178,6 +181,8 @@ class EarlyStopping(Callback):
 class MetricsLog(Callback):
     """Write one JSON line per epoch to `metrics.jsonl` in a directory."""
 
+    writes = True
+
     def __init__(self, directory: str | Path) -> None:
         self.path = Path(directory) / "metrics.jsonl"
 
@@ -193,6 +198,8 @@ class MetricsLog(Callback):
 
 class Progress(Callback):
     """Print one line per epoch with rate, time left and metrics to standard error."""
+
+    writes = True
 
     def on_start(self, run: Run) -> None:
         self.first_step, self.start = run.step, time.perf_counter()

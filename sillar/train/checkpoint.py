@@ -30,6 +30,8 @@ class Checkpoint(Callback):
 
     def on_start(self, run: Run) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if run.ranks.rank:
+            return
         for left_over in self.path.parent.glob(".*.tmp"):  # of a killed run
             left_over.unlink(missing_ok=True)
 
@@ -57,13 +59,16 @@ def save_checkpoint(run: Run, path: Path) -> None:
         arrays[name] = value
         return {"__array__": name}
 
-    plain = {
+    together = run.ranks.state()
+    plain = ({"ranks": together} if together else {}) | {
         "identity": _identity(run),
         "run": run.progress(),
         "optimizer": run.optimizer.state(),
         "callbacks": [callback.state() for callback in _with_state(run)],
     }
     text = json.dumps(plain, default=apart).encode()
+    if run.ranks.rank:
+        return  # the first writes for all
     arrays["json"] = np.frombuffer(text, np.uint8)
     write_arrays(path, arrays, {KEY: _checksum(arrays)})
 
@@ -88,6 +93,7 @@ def load_checkpoint(run: Run, path: Path) -> None:
     for callback, state in zip(_with_state(run), plain["callbacks"], strict=True):
         callback.load_state(state)
     vars(run).update(plain["run"])
+    run.ranks.load_state(plain.get("ranks", {}))
 
 
 def _identity(run: Run) -> dict[str, Any]:

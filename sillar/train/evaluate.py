@@ -73,14 +73,19 @@ def evaluate(
 
 
 def compute_loss(loss: Loss, outputs: Any, targets: np.ndarray) -> Tensor:
-    """Return the loss; targets (n,) may stand for (n, 1) where there is one output.
+    """Return the loss; targets (n,) may stand for (n, 1) where there is one output."""
+    return loss(outputs, shaped_as(loss, outputs, targets))
+
+
+def shaped_as(loss: Loss, outputs: Any, targets: Any) -> Any:
+    """Return targets (n,) as (n, 1) where there is one output.
 
     Not for `CrossEntropy`, whose labels are (n,) and whose classes are columns.
     """
     single = outputs.shape == (*targets.shape, 1)
     if single and not isinstance(loss, CrossEntropy):
-        targets = targets[..., np.newaxis]
-    return loss(outputs, targets)
+        return targets[..., np.newaxis]
+    return targets
 
 
 def mean_loss(loss: Loss, outputs: np.ndarray, targets: np.ndarray) -> float:

@@ -47,6 +47,7 @@ from sillar.train.prepare import (
     listed,
     parts,
 )
+from sillar.train.ranks import ALONE, Alone
 from sillar.train.run import Run
 from sillar.train.step import Step
 
@@ -70,6 +71,7 @@ def fit(
     workers: int = 0,
     augment: Iterable[Augmentation] = (),
     precision: str = "float32",
+    ranks: Alone = ALONE,
 ) -> Run:
     """Train the model and return the record of the run.
 
@@ -94,22 +96,26 @@ def fit(
     A `precision` of "bfloat16" or "float16" holds what waits for the backward pass in
     16 bits, and multiplies in them where the device is fast at that; weights stay as
     they are. "float64" draws the weights of a new model in 64 bits.
+
+    `ranks` are the processes that share the run, `sillar.distributed.mpi.Ranks()`: each
+    does its part of every batch, and all have the weights that one would have.
     """
     check_kinds(model, loss, optimizer)
     precision = precisions.checked("fit", precision)
     part, held = parts(train, validation, seed)
     check_targets(loss, part)
-    loader = batches(model, part, batch_size, seed, workers=workers, augment=augment)
+    sizes, reading = (batch_size, seed), {"workers": workers, "share": ranks.share}
+    loader = batches(model, part, *sizes, augment=augment, **reading)
     epochs = integer("fit: epochs", epochs, low=0)
-    run = Run(model, loss, optimizer, epochs, len(loader), int(seed))
+    run = Run(model, loss, optimizer, epochs, len(loader), int(seed), ranks=ranks)
     run.transforms = precisions.scaled(precision, listed("transforms", transforms))
     run.callbacks = tuple(checked("fit", c) for c in listed("callbacks", callbacks))
     run.identity = identity(loader, held, precision)
     fill(model, Rng(seed).split("weights"), precision)
     optimizer.bind(model.parameters(), transforms=run.transforms, penalty=penalty)
     run.gradients = _step(run, compiled, precision)
-    _open(run, run_dir, resume)
-    with _ended_by_ctrl_c(run), loader:
+    with ranks.together(), _ended_by_ctrl_c(run), loader:
+        _open(run, run_dir, resume)
         _loop(run, loader, held)
     return run
 
@@ -137,7 +143,7 @@ def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarra
 
 
 def _step(run: Run, compiled: bool | None, precision: str) -> Step:
-    return Step(
+    return run.ranks.step(
         *(run.model, run.loss, run.optimizer.params),
         compiled=compiled,
         precision=precision,
@@ -149,10 +155,10 @@ def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     started: list[Callback] = []
     with ExitStack() as stack:  # every callback stops, whatever the others do
         try:
-            for callback in run.callbacks:
+            for callback in _hearing(run):
                 started.append(callback)
                 callback.on_start(run)
-            while run.epoch < run.epochs and not run.stop:
+            while run.epoch < run.epochs and not run.ranks.stopped(run):
                 _epoch(run, loader, held)
         except KeyboardInterrupt:
             if run.stop:
@@ -175,15 +181,15 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
             return
         run.batch, run.step = run.batch + 1, run.step + 1
         if math.isfinite(value):
-            _add(run, loss=value * len(x), examples=len(x))
+            amounts = {"loss": value * len(x), "examples": len(x)}
             scores = scores_of(outputs, y, classes)
             if scores is not None:
-                ignored = loader.dataset.ignored
-                right, labels = hits(scores, y, logits, ignored)
-                _add(run, hits=right, labels=labels)
+                found = hits(scores, y, logits, loader.dataset.ignored)
+                amounts |= zip(("hits", "labels"), found, strict=True)
+            _add(run, **run.ranks.total(amounts))
         run.metrics = _means(run)
         _notify(run, "on_step")
-        if run.stop:
+        if run.ranks.stopped(run):
             return
     run.epoch, run.batch = run.epoch + 1, 0
     run.metrics = {
@@ -195,6 +201,7 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
         "seconds": round(time.perf_counter() - start, 3),
     }
     run.sums = {}
+    run.ranks.check(run)
     run.history.append(run.metrics)
     if math.isnan(run.metrics["loss"]):
         run.end("every batch of the epoch was skipped: lower the learning rate")
@@ -202,8 +209,14 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
 
 
 def _notify(run: Run, event: str) -> None:
-    for callback in run.callbacks:
+    for callback in _hearing(run):
         getattr(callback, event)(run)
+
+
+def _hearing(run: Run) -> list[Callback]:
+    """Return the callbacks that hear of events in this process."""
+    first = run.ranks.rank == 0
+    return [c for c in run.callbacks if first or not unwrapped(c).writes]
 
 
 def _add(run: Run, **amounts: float) -> None:
@@ -223,7 +236,7 @@ def _means(run: Run) -> dict[str, float]:
 def _validated(run: Run, held: Dataset | None) -> dict[str, float]:
     if held is None:
         return {}
-    outputs = predict(run.model, held.x)
+    outputs = run.ranks.outputs(predict, run.model, held.x)
     found = {"val_loss": mean_loss(run.loss, outputs, held.y)}
     scores = scores_of(outputs, held.y, class_count(held))
     if scores is not None:
@@ -235,7 +248,7 @@ def _validated(run: Run, held: Dataset | None) -> dict[str, float]:
 
 def _why_not_finite(run: Run, loss: float, x: np.ndarray) -> str:
     where = f"the loss is {loss} in step {run.step + 1}"
-    if not np.isfinite(x).all():
+    if run.ranks.total({"bad": not np.isfinite(x).all()})["bad"]:
         return f"{where}: its inputs are not finite, clean the data"
     return (
         f"{where}: lower the learning rate, clip the gradients with ClipNorm, or skip"
@@ -275,13 +288,16 @@ def _open(run: Run, run_dir: str | Path | None, resume: bool) -> None:
     elif resume:
         raise ConfigError("fit: resume=True needs run_dir, the run to go on with")
     run.callbacks = tuple(sorted(run.callbacks, key=_saves))  # saves what others did
-    if run.directory is not None and (run.directory / FILE).exists():
+    there = run.directory is not None and (run.directory / FILE).exists()
+    run.ranks.same("whether there is a checkpoint", there)
+    if run.directory is not None and there:
         if not resume:
             raise ConfigError(
                 f"fit: there is a run in {run.directory}: pass resume=True to go on"
                 " with it, or choose another run_dir"
             )
         load_checkpoint(run, run.directory / FILE)
+    run.ranks.begin(run)
 
 
 def _saves(callback: Callback) -> bool:

@@ -75,11 +75,17 @@ def batches(
     *,
     workers: int = 0,
     augment: Iterable[Augmentation] = (),
+    share: tuple[int, int] = (0, 1),
 ) -> DataLoader:
     """Return the batches; no last one of one example where that cannot be trained."""
     changes = listed("augment", augment)
     loader = DataLoader(
-        part, batch_size, shuffle=True, seed=seed, workers=workers, augment=changes
+        *(part, batch_size),
+        shuffle=True,
+        seed=seed,
+        workers=workers,
+        augment=changes,
+        share=share,
     )
     alone = len(part) > loader.batch_size and len(part) % loader.batch_size == 1
     loader.drop_last = alone and any(layer.mixes_batch for layer in layers_of(model))

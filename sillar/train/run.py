@@ -10,6 +10,7 @@ from typing import Any
 
 from sillar.nn import Layer, Loss
 from sillar.optim import LossScale, Optimizer, SkipNonFinite, Transform
+from sillar.train.ranks import ALONE, Alone
 
 SAVED = ("epoch", "batch", "step", "sums", "metrics", "history")
 
@@ -42,6 +43,7 @@ class Run:
     reason: str = ""
     interrupted: bool = False  # by Ctrl-C
     callbacks: tuple[Any, ...] = ()
+    ranks: Alone = ALONE
     gradients: Any = None  # the step (x, y, rng) -> loss, outputs, gradients
     identity: dict[str, Any] = field(default_factory=dict)  # what a resume must share
     started: float = field(default_factory=time.perf_counter)

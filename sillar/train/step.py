@@ -55,19 +55,18 @@ class Step:
         elif self.rewrite is not None:
             raise self._needs_compiling(self.eager_because or "compiled=False")
 
-    def __call__(self, x: Any, y: Any, rng: Rng) -> tuple[Tensor, Tensor, Any]:
+    def __call__(self, x: Any, y: Any, rng: Rng, *more: Any) -> Any:
         """Return the loss of the batch, the model's outputs and the gradient.
 
-        They hold until the next call.
+        They hold until the next call. `more` is for the `plain` of a subclass.
         """
-        given: tuple[Any, ...] = (x, y, rng)
+        given: tuple[Any, ...] = (x, y, rng, *more)
         if self.scale is not None:
             given += (np.asarray(self.scale.scale, np.float32),)
         if self._compiled is not None:
             before = self.copies()
             try:
-                result: tuple[Tensor, Tensor, Any] = self._compiled(*given)
-                return result
+                return self._compiled(*given)
             except CompileError as error:
                 self._compiled, self.eager_because = None, str(error)
                 self.put_back(before)
@@ -103,8 +102,13 @@ class Step:
                 f"fit: the loss does not depend on any of {list(self.params)}: forward"
                 " must stay within tensor operations, not NumPy's"
             )
+        scale = self.scaling(loss, outputs, y, scale)
         gradient = self.params.pack(grad(loss, self.params, cotangents=scale))
         return loss, outputs, wrap(gradient)
+
+    def scaling(self, loss: Tensor, outputs: Tensor, y: Any, scale: Any) -> Any:
+        """Return how many times the loss the gradient is that of; None is once."""
+        return scale
 
     def copies(self) -> list[Any]:
         """Return copies of what a step moves beside the parameters."""

@@ -14,6 +14,8 @@ from sillar.train.run import Run
 class CSVLog(Callback):
     """Write one row per epoch to `metrics.csv` in a directory."""
 
+    writes = True
+
     def __init__(self, directory: str | Path) -> None:
         self.path = Path(directory) / "metrics.csv"
 
@@ -41,6 +43,8 @@ class TensorBoard(Callback):
 
     Each metric is a scalar by epoch. `tensorboard --logdir DIRECTORY` shows them.
     """
+
+    writes = True
 
     def __init__(self, directory: str | Path) -> None:
         self.path = Path(directory) / "events"

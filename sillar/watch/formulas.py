@@ -89,6 +89,7 @@ SHAPES = {
     "reshape": _of("x", "x in another shape", "g in the shape of x"),
     "transpose": _of("x", "x with its axes in another order", "g with them back"),
     "broadcast_to": _of("x", "x repeated", "g summed over what was repeated"),
+    "over_shares": _of("x", "the sum of x over all shares", "that of g"),
     "place": _of("x", "x on another back end", "g on the back end of x"),
     "astype": _of("x", "x as another type", "g as the type of x"),
     "concat": _of("*x", "all x joined along an axis", "the part of g that was x"),

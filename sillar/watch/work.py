@@ -94,7 +94,7 @@ def _attention_slope(arrays: Sequence[Any], static: dict[str, Any], out: Any) ->
 
 
 _VIEWS = ("reshape", "transpose", "broadcast_to", "astype", "getitem")
-_MOVES = (*_VIEWS, "place", "concat", "pack", "pad")
+_MOVES = (*_VIEWS, "place", "over_shares", "concat", "pack", "pad")
 _ELEMENTWISE = (
     *("add", "negative", "subtract", "multiply", "divide", "power", "where", "sign"),
     *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),

@@ -141,6 +141,7 @@ def test_all_of_a_recipe_ends_up_in_the_record(two_moons, tmp_path):
         "precision": "float32",
         "workers": 0,
         "track": False,
+        "ranks": {},
         "transforms": [
             {"type": "SkipNonFinite"},
             {"type": "ClipNorm", "max_norm": 1.0},

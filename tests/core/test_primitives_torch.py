@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sillar.core import normalization, ops
 from sillar.core.attention import attention, attention_slope
 from sillar.core.grad import grad
+from sillar.core.share import over_shares
 from sillar.core.tape import place
 from sillar.core.tensor import Tensor
 from sillar.nn import sweep
@@ -177,6 +178,7 @@ TORCH = {
     attention_slope: attention_slope_,
 }
 WITHOUT = {
+    over_shares: "asks other processes: tests/distributed/test_mpi.py",
     place: "moves an array to another back end",
     ops.max_pool_at: "a gradient's gradient, not public there",
     ops.max_unpool: "takes the image instead of indices",

@@ -9,6 +9,7 @@ import numpy as np
 from sillar.backends import Window
 from sillar.core import normalization, ops
 from sillar.core.attention import attention, attention_slope
+from sillar.core.share import over_shares
 from sillar.core.tape import lift
 from sillar.nn import sweep
 from sillar.testing.cases.draws import Draws
@@ -41,7 +42,8 @@ def batch_norm_weight(g: Any, x: Any, weight: Any, *, eps: float) -> Any:
 
 def statistics(x: Any) -> Any:
     """Return the statistics of each channel, as numbers."""
-    return normalization.channel_statistics(lift(x).detach())
+    centre, spread, _ = normalization.channel_statistics(lift(x).detach())
+    return centre, spread
 
 
 # Primitives that are given what was computed before, as functions of the rest.
@@ -86,6 +88,9 @@ def attending() -> dict[str, Any]:
 # primitive, tensor arguments, static parameters
 KERNELS = {
     **attending(),
+    "over_shares": (over_shares, [normal(2, 3)], {}),
+    "over_shares-scalar": (over_shares, [normal()], {}),
+    "over_shares-empty": (over_shares, [normal(0, 3)], {}),
     "channel_squares": (normalization.channel_squares, [normal(4, 3), normal(3)], {}),
     "channel_squares-images": (
         normalization.channel_squares,
