@@ -10,6 +10,7 @@ import typer
 
 from sillar import __version__
 from sillar.cli import show
+from sillar.cli.bench import app as measuring
 from sillar.cli.data import app as data_sets
 from sillar.cli.options import (
     Backend,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_sets, name="data")
+app.add_typer(measuring, name="bench")
 
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the results tell
