@@ -18,7 +18,7 @@ LAYERS = (
     ("core", "describe"),
     ("nn", "optim", "data", "files", "header"),
     ("train", "testing"),
-    ("watch", "evidence", "interop", "distributed"),
+    ("watch", "evidence", "interop", "distributed", "streams"),
     ("detectors",),
     ("cli",),
     ("__main__",),

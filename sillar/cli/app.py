@@ -12,6 +12,7 @@ from sillar import __version__
 from sillar.cli import show
 from sillar.cli.bench import app as measuring
 from sillar.cli.data import app as data_sets
+from sillar.cli.following import follow
 from sillar.cli.options import (
     Backend,
     BatchSize,
@@ -45,6 +46,7 @@ app = typer.Typer(
 
 app.add_typer(data_sets, name="data")
 app.add_typer(measuring, name="bench")
+app.command()(follow)
 
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # the results tell

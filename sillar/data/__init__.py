@@ -22,6 +22,7 @@ from sillar.data.images import (
 from sillar.data.lines import open_csv
 from sillar.data.loader import DataLoader
 from sillar.data.log_tokenizer import LogTokenizer
+from sillar.data.log_windows import LogWindows
 from sillar.data.mapped import open_npy
 from sillar.data.npy import read_npy
 from sillar.data.npz import read_npz
@@ -44,6 +45,7 @@ __all__ = [
     "Encoder",
     "Flip",
     "LogTokenizer",
+    "LogWindows",
     "Noise",
     "Rotation",
     "Shift",

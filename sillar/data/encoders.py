@@ -6,13 +6,16 @@ from typing import Any
 
 from sillar.data.encoder import Encoder
 from sillar.data.log_tokenizer import LogTokenizer
+from sillar.data.log_windows import LogWindows
 from sillar.data.table_transform import TableTransform
 from sillar.data.tokenizers import CharTokenizer, WordTokenizer
 from sillar.errors import FormatError
 
 ENCODERS: dict[str, type[Encoder]] = {
     kind.__name__: kind
-    for kind in (CharTokenizer, LogTokenizer, TableTransform, WordTokenizer)
+    for kind in (
+        *(CharTokenizer, LogTokenizer, LogWindows, TableTransform, WordTokenizer),
+    )
 }
 
 

@@ -7,7 +7,13 @@ import pytest
 
 import sillar as sl
 from sillar import nn
-from sillar.data import CharTokenizer, LogTokenizer, TableTransform, WordTokenizer
+from sillar.data import (
+    CharTokenizer,
+    LogTokenizer,
+    LogWindows,
+    TableTransform,
+    WordTokenizer,
+)
 from sillar.data.encoders import ENCODERS
 from sillar.errors import ConfigError, FormatError
 from sillar.files import write_arrays
@@ -17,6 +23,7 @@ FITTED = {
     "CharTokenizer": (CharTokenizer().fit(TEXTS), TEXTS),
     "WordTokenizer": (WordTokenizer(length=3).fit(TEXTS), TEXTS),
     "LogTokenizer": (LogTokenizer().fit(TEXTS), TEXTS),
+    "LogWindows": (LogWindows(1).fit(TEXTS), TEXTS),
     "TableTransform": (
         TableTransform().fit({"a": ["1", "", "3"], "b": ["x", "y", "x"]}),
         {"b": ["z", "x"], "a": ["2", "?"]},

@@ -1,0 +1,162 @@
+"""Folder: lines of all files in a directory, also while they are rotated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatch
+from hashlib import blake2b
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any, NamedTuple
+
+CHUNK = 256 * 1024  # bytes at a time; longer lines come in pieces of that length
+FIRST = 1024  # bytes of a first line that tell one file from another
+TAIL = 64  # bytes before a position, by which a file is known again
+PACKED = (".gz", ".xz", ".bz2", ".zst", ".zip")
+
+
+class Block(NamedTuple):
+    """Whole lines of a source, and where they begin and end in it."""
+
+    source: str
+    lines: bytes
+    start: int
+    end: int
+
+
+class _Open:
+    """A file that is read, as one of the sources."""
+
+    def __init__(self, source: str, file: int, position: int, tail: bytes) -> None:
+        self.source, self.file = source, file
+        self.position, self.tail = position, tail
+
+    def read(self) -> bytes | None:
+        """Return what comes after the position, or None if that is another file."""
+        before = len(self.tail)
+        found = os.pread(self.file, before + CHUNK, self.position - before)
+        return found[before:] if found[:before] == self.tail else None
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+class Folder:
+    """The files of a directory whose names fit a pattern, each a source of lines.
+
+    A source is known by its first line and by what stands before its position, not by
+    a name or number: it goes on when the file is renamed, or copied and then cut, and
+    begins anew when the file does. Packed files and links are left alone, and a last
+    line waits for its end. Positions are those in `places`, which a `Journal` keeps.
+    """
+
+    def __init__(
+        self, path: Path, places: dict[str, dict[str, Any]], pattern: str = "*"
+    ) -> None:
+        self.path, self.places, self.pattern = path, places, pattern
+        self.open: dict[tuple[int, int], _Open] = {}
+        self.stands: dict[str, tuple[int, bytes]] = {}  # read in this process
+        self.refused: set[str] = set()
+
+    def scan(self) -> None:
+        """Look which files there are now."""
+        present = {}
+        with os.scandir(self.path) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                fits = fnmatch(entry.name, self.pattern)
+                if fits and not entry.name.endswith(PACKED):
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        if S_ISREG(status.st_mode):
+                            key = status.st_dev, status.st_ino
+                            present[key] = entry.name
+        for key in [k for k, held in self.open.items() if k not in present]:
+            if b"\n" not in (self.open[key].read() or b""):  # gone, and all is read
+                self.open.pop(key).close()
+        for key, name in present.items():
+            if key not in self.open:
+                self._begin(key, name)
+
+    def read(self) -> Iterator[Block]:
+        """Yield the lines that have come, up to a chunk of each file."""
+        for key, held in list(self.open.items()):
+            data = held.read()
+            if data is None:  # cut, or written anew: the next scan finds what it is
+                self.open.pop(key).close()
+                continue
+            cut = data.rfind(b"\n") + 1
+            if not cut and len(data) == CHUNK:
+                cut, lines = CHUNK, data + b"\n"
+            else:
+                lines = data[:cut]
+            if cut:
+                start = held.position
+                held.position += cut
+                held.tail = (held.tail + data[:cut])[-TAIL:]
+                self.stands[held.source] = held.position, held.tail
+                yield Block(held.source, lines, start, held.position)
+
+    def scored(self, source: str, end: int) -> None:
+        """Hear how far a source has been scored."""
+        position, tail = self.stands.get(source, (-1, b""))
+        if position == end:
+            self.places[source]["tail"] = tail.hex()
+        else:
+            self.places[source].pop("tail", None)
+
+    def close(self) -> None:
+        """Close all files."""
+        for held in self.open.values():
+            held.close()
+        self.open = {}
+
+    def _begin(self, key: tuple[int, int], name: str) -> None:
+        """Open a file, and go on where its source stands."""
+        try:
+            file = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.refused.add(name)
+            return
+        first = os.pread(file, FIRST, 0)
+        if b"\n" not in first and len(first) < FIRST:
+            os.close(file)  # no line yet
+            return
+        mark = blake2b(first.split(b"\n")[0], digest_size=6).hexdigest()
+        found = self._source(file, name, mark)
+        if found is None:
+            os.close(file)
+        else:
+            self.open[key] = found
+
+    def _source(self, file: int, name: str, mark: str) -> _Open | None:
+        """Return the file as the source that it is; None for a copy of an open one."""
+        alike = [s for s in self.places if s.rpartition("#")[2].split("-")[0] == mark]
+        busy = {held.source for held in self.open.values()}
+        size = os.fstat(file).st_size
+        for source in sorted(alike, key=lambda s: -self.places[s].get("end", 0)):
+            end, tail = self._stand(source)
+            known = os.pread(file, len(tail), end - len(tail)) if end else b""
+            if size >= end and known == tail:
+                if source in busy:
+                    return None
+                before = os.pread(file, min(TAIL, end), end - min(TAIL, end))
+                return _Open(source, file, end, before)
+        source = f"{name}#{mark}" + (f"-{len(alike) + 1}" if alike else "")
+        self.places[source] = {"end": 0}
+        return _Open(source, file, 0, b"")
+
+    def _stand(self, source: str) -> tuple[int, bytes]:
+        """Return where a source stands, and what is before that, if it is known.
+
+        In a new process that is the end of what was scored. In this one it is the end
+        of what was read, which will be scored.
+        """
+        if source in self.stands:
+            return self.stands[source]
+        place = self.places[source]
+        tail = place.get("tail", "")
+        return place.get("end", 0), bytes.fromhex(tail)
