@@ -45,6 +45,8 @@ def _run(arguments: list[str]) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:
+        if _is_told_elsewhere():
+            return _explained(error)[0]
         if "--debug" in arguments:
             traceback.print_exc()
         if isinstance(error, OSError) and error.filename is None:
@@ -52,6 +54,13 @@ def _run(arguments: list[str]) -> int:
         code, message = _explained(error)
         show.fail(message)
         return code
+
+
+def _is_told_elsewhere() -> bool:
+    """Say whether `mpiexec` started several of us, of which the first one speaks."""
+    from sillar.distributed.mpi import launched
+
+    return bool(launched())
 
 
 def _explained(error: Exception) -> tuple[int, str]:

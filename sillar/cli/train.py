@@ -48,7 +48,7 @@ def train(
     Where `mpiexec` started several processes, the first alone keeps the record, and
     returns it.
     """
-    ranks = Ranks() if launched() else Alone()
+    ranks = Alone() if launched() is None else Ranks()
     with ranks.together():
         found = _train(ranks, recipe, changes, out, resume)
     return None if ranks.rank else found

@@ -22,15 +22,24 @@ from sillar.train.ranks import Alone
 from sillar.train.run import Run
 
 BLOCK = 256  # rows that `predict` takes at a time
-LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMIX_SIZE")
+LAUNCHERS = {  # what says how many there are, and which one this is
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
 
 
-def launched() -> bool:
-    """Say whether `mpiexec` or `srun` started this process as one of several."""
-    sizes = [os.environ.get(name, "1") for name in LAUNCHERS]
-    if "SLURM_PROCID" in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
-        sizes.append(os.environ["SLURM_STEP_NUM_TASKS"])
-    return any(size.isdigit() and int(size) > 1 for size in sizes)
+def launched() -> int | None:
+    """Return which of several processes this is, as `mpiexec` or `srun` says, or None.
+
+    None means that it was started by itself.
+    """
+    for size, rank in LAUNCHERS.items():
+        found = os.environ.get(size, ""), os.environ.get(rank, "")
+        if all(map(str.isdigit, found)) and int(found[0]) > 1:
+            return int(found[1])
+    return None
 
 
 class Ranks(Alone):
@@ -161,7 +170,7 @@ class Ranks(Alone):
     def stopped(self, run: Run) -> bool:
         """Say whether any rank wants the run to end; then it ends on all."""
         rows = self.everywhere([run.stop, run.interrupted])
-        stop, interrupted = rows.any(axis=0)
+        stop, interrupted = rows.any(axis=0).tolist()
         if interrupted and not run.interrupted:
             run.interrupt()
         elif stop and not run.stop:
