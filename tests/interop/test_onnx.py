@@ -70,7 +70,8 @@ UNNEEDED = {
     *("attention_slope", "batch_norm_input", "batch_norm_weight"),
     *("recurrent_slopes", "recurrent_input", "recurrent_weight"),
     "place",  # of an array on another back end
-    *("batch_norm", "channel_squares"),  # of training: statistics of the batch
+    # of training: statistics of the batch, and of shares of it
+    *("batch_norm", "channel_squares", "over_shares"),
 }
 
 
