@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sillar.backends.base import Array, Backend
 
 Step = tuple[Any, tuple[int, ...], tuple[int, ...]]
+
+
+class Work(NamedTuple):
+    """What an effect does to arrays, apart from what it does in Python.
+
+    `run(*inputs, *numbers())` writes to `arrays` and nothing else. It may be part of a
+    program that is kept while the cells of `arrays` and `known` are the same;
+    `numbers` go in at each call, and `done()` notes in Python that it has happened.
+    """
+
+    arrays: tuple[Array, ...]
+    run: Callable[..., None]
+    numbers: Callable[[], tuple[float, ...]] = tuple
+    done: Callable[[], None] = lambda: None
+    known: Any = None
+
+
+def work_of(effect: Any) -> Work | None:
+    """Return an effect's work on arrays; None if its Python has to run each time."""
+    if getattr(effect, "in_place", False):
+        return Work((effect.__self__.data,), effect)
+    work: Any = getattr(effect, "work", None)
+    found: Work | None = None if work is None else work(effect.__self__)
+    return found
 
 
 class Replay:
@@ -33,12 +57,16 @@ class Replay:
         for call, places, dead in steps:
             given = [values[i] for i in places]
             if call.effect is not None:
-                call.effect(*given)
+                self.affect(call.effect, given)
             else:
                 made = call.primitive.forward(self.backend, *given, **call.static)
                 values[call.output] = made
             for i in dead:
                 values[i] = None
+
+    def affect(self, effect: Callable[..., None], given: list[Any]) -> None:
+        """Do what a call is made for that returns nothing."""
+        effect(*given)
 
     def _steps(self) -> list[Step]:
         """Return each call, the places of its inputs, and what it uses last."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from sillar.backends import Array, backend_of
 from sillar.backends.numpy.rule import Rule
+from sillar.backends.replay import Work
 from sillar.core.dtypes import SCALARS
 from sillar.core.parameter import Parameters
 from sillar.core.tape import effect
@@ -165,10 +166,36 @@ class Optimizer(ABC):
             if g is None:
                 return
             self._check(p, g, "step: the result of", transform)
-        self._apply(p, g)
+        self._apply(p, g, *self._numbers())
+        self._count()
 
-    def _apply(self, p: Array, g: Array) -> None:
-        lr, t = self.rate, self.updates + 1
+    def _work(self) -> Work | None:
+        """Return `_descend` apart from its Python, unless a transform is Python."""
+        if not all(transform.pure for transform in self._transforms):
+            return None
+        arrays = self.params.vector, *self._rule.values()
+        known = repr((self._fixed(), self._transforms, self._penalty))
+        return Work(arrays, self._descend_with, self._numbers, self._count, known)
+
+    _descend.work = _work  # type: ignore[attr-defined]
+
+    def _descend_with(self, g: Array, lr: float, t: int) -> None:
+        for transform in self._transforms:
+            g = transform(g)
+        self._apply(self.params.vector, g, lr, t)
+
+    def _fixed(self) -> dict[str, Any]:
+        """Return the rule's own numbers, without those that `update` is given."""
+        numbers = {k: v for k, v in vars(self).items() if type(v) in SCALARS}
+        return {k: v for k, v in numbers.items() if k not in ("lr", "updates")}
+
+    def _numbers(self) -> tuple[float, int]:
+        return self.rate, self.updates + 1
+
+    def _count(self) -> None:
+        self.updates += 1
+
+    def _apply(self, p: Array, g: Array, lr: float, t: int) -> None:
         compiled = self._compiled_rule(p)
         if compiled is None:
             self._run_plainly(p, g, lr, t)
@@ -176,7 +203,6 @@ class Optimizer(ABC):
             compiled.run(self._cut(compiled, p, g), lr, t)
         if self._penalty is not None:
             self._shrink(p, self._penalty, lr, t)
-        self.updates = t
 
     def _run_plainly(self, p: Array, g: Array, lr: float, t: int) -> None:
         update = self._rule_for(p)

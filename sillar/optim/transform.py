@@ -23,7 +23,13 @@ SAFE = 1e-30  # a square above this lost nothing that matters to underflow
 
 
 class Transform(ABC):
-    """A map from gradient vector to gradient vector; it never writes into its input."""
+    """A map from gradient vector to gradient vector; it never writes into its input.
+
+    One that is `pure` depends on the vector alone, and reads no number of it in Python
+    where reading waits for a device: a compiled step can take it in.
+    """
+
+    pure = False
 
     @abstractmethod
     def __call__(self, g: Array) -> Array | None:
@@ -49,12 +55,15 @@ class ClipNorm(Transform):
     `SkipNonFinite` first (Pascanu et al. 2013, algorithm 1).
     """
 
+    pure = True
     max_norm: float
 
     def __post_init__(self) -> None:
         above_zero("ClipNorm: max_norm", self.max_norm)
 
     def __call__(self, g: Array) -> Array:
+        if not backend_of(g).on_host:
+            return _clipped(g, float(self.max_norm))
         limit, unit, square = float(self.max_norm), g, _square(g)
         if not SAFE < square < inf:  # squares left the range, or the vector is bad
             largest = _largest(g)
@@ -70,6 +79,7 @@ class ClipNorm(Transform):
 class ClipValue(Transform):
     """Each element limited to [-limit, limit]; NaN stays NaN."""
 
+    pure = True
     limit: float
 
     def __post_init__(self) -> None:
@@ -167,6 +177,21 @@ class SkipNonFinite(Transform):
 
     def __repr__(self) -> str:
         return "SkipNonFinite()"
+
+
+def _clipped(g: Array, limit: float) -> Array:
+    """Return g * min(1, limit / |g|) without a look at a number of it."""
+    xp = backend_of(g)
+    if not g.shape[0]:
+        return g
+    largest = xp.max(xp.abs(g))
+    good = xp.logical_and(largest > 0, xp.isfinite(largest))
+    largest = xp.where(good, largest, 1.0)
+    unit = g / largest  # so that squares stay in the range
+    norm = (unit @ unit) ** 0.5
+    return xp.where(
+        xp.logical_and(good, norm > limit / largest), unit * (limit / norm), g
+    )
 
 
 def _square(g: Array) -> float:

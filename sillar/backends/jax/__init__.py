@@ -20,7 +20,7 @@ from jax import numpy as jnp
 from sillar.backends.base import Array, Backend, Pair, Window
 from sillar.backends.jax.cell import Cell, raw
 from sillar.backends.jax.namespace import NAMESPACE, alike, in_one_type, real
-from sillar.backends.jax.program import Program, ruled
+from sillar.backends.jax.program import Program, one_program, ruled
 from sillar.errors import BackendError
 
 update_config: Any = jax.config.update
@@ -165,9 +165,7 @@ class JaxBackend(Backend):
 
     def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
         """Return the step as one XLA program, what it writes to going in and out."""
-        calls = trace.live_calls()
-        effects = [c.effect for c in calls if c.effect is not None]
-        if not all(getattr(effect, "in_place", False) for effect in effects):
+        if not one_program(trace):
             return super().compile(trace, reuse=reuse)
         return Program(self, trace)
 

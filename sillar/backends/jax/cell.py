@@ -12,21 +12,26 @@ from jax import numpy as jnp
 
 
 class Cell:
-    """An array of JAX that can be replaced; with `base` a stretch of another's."""
+    """An array of JAX that can be replaced; with `base` a stretch of another's.
 
-    __slots__ = ("_value", "base", "shape", "start")
+    `shared` says that others may hold the array, too: it was given or handed out.
+    """
+
+    __slots__ = ("_value", "base", "shape", "shared", "start")
     __array_ufunc__ = None  # NumPy leaves operators to it
 
     def __init__(
         self, value: Any, base: Any = None, start: int = 0, shape: Any = None
     ) -> None:
         self._value, self.base, self.start = value, base, start
+        self.shared = True
         self.shape: tuple[int, ...] = value.shape if base is None else shape
 
     @property
     def value(self) -> Any:
         """Return JAX's array."""
         if self.base is None:
+            self.shared = True
             return self._value
         flat = lax.slice(self.base.value, (self.start,), (self.start + self.size,))
         return flat.reshape(self.shape)
@@ -35,11 +40,19 @@ class Cell:
         """Hold this from now on, in this cell's type."""
         value = jnp.broadcast_to(jnp.asarray(value, self.dtype), self.shape)
         if self.base is None:
-            self._value = value
+            self._value, self.shared = value, True
         else:
             whole = self.base.value
             new = lax.dynamic_update_slice(whole, value.reshape(-1), (self.start,))
             self.base.write(new)
+
+    def give(self) -> Any:
+        """Return an array for a program to write over: this, or a copy if shared."""
+        return jnp.copy(self._value) if self.shared else self._value
+
+    def take(self, value: Any) -> None:
+        """Hold what a program made for this cell alone."""
+        self._value, self.shared = value, False
 
     @property
     def dtype(self) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 from typing import Any, ClassVar
 
 import jax
+from jax import numpy as jnp
 
 from sillar.backends.base import Array, Backend
 from sillar.backends.jax.cell import Cell, raw
-from sillar.backends.replay import Replay
+from sillar.backends.replay import Replay, Work, work_of
 
 PROGRAMS = 64  # that are kept
 
@@ -17,44 +19,124 @@ PROGRAMS = 64  # that are kept
 class Program(Replay):
     """A trace as one XLA program: cells that it reads go in, those it writes come out.
 
+    The arrays of the latter are given away (donated), so that XLA writes over them.
     Equal traces, as those of two epochs, share what XLA made of the first.
     """
 
     known: ClassVar[dict[Any, Program]] = {}
+    lock: ClassVar[Lock] = Lock()  # an array is given away once
 
     def __init__(self, backend: Backend, trace: Any) -> None:
         super().__init__(backend, trace)
-        calls = trace.live_calls()
-        held = [v for v in self.values if type(v) is Cell]
-        held += [c.effect.__self__.data for c in calls if c.effect is not None]
-        roots = {id(r): r for r in (v if v.base is None else v.base for v in held)}
-        self.cells: list[Cell] = list(roots.values())
-        self.written: list[int] = []
-        self.program = jax.jit(self._traced)
-        places = {key: place for place, key in enumerate(roots)}
-        self.model = self.known.setdefault(_key_of(trace, calls, places), self)
+        checks, writes = _effects(trace)
+        place = trace.arguments.index
+        self.checks = [(c.effect, [*map(place, c.inputs)]) for c in checks]
+        self.effects = [call.effect for call in writes]
+        apart = set(map(id, checks))
+        self.steps = [step for step in self.steps if id(step[0]) not in apart]
+        self.turns: Iterator[Any] = iter(())
+        self.program = jax.jit(self._traced, static_argnums=4, donate_argnums=2)
+        self._find_cells()
+
+    def __call__(self, *arguments: Array) -> tuple[Array, ...]:
+        for check, places in self.checks:
+            check(*(arguments[i] for i in places))
+        given = [raw(a) for a in arguments]
+        works = self._works()
+        numbers = [work.numbers() for work in works]
+        known = tuple(work.known for work in works)
+        with self.lock:
+            read = [cell._value for cell in self.read]
+            written = [cell.give() for cell in self.written]
+            program = self.model.program
+            found, new = program(numbers, given, written, read, known)
+            for cell, value in zip(self.written, new, strict=True):
+                cell.take(value)
+        for work in works:
+            work.done()
+        return tuple(map(Cell, found))
+
+    def _works(self) -> list[Work]:
+        """Return the effects' work, after a look whether it is on the same cells."""
+        works: Any = [work_of(effect) for effect in self.effects]
+        if list(_roots(a for w in works for a in w.arrays)) != self.places:
+            self._find_cells()
+        return list(works)
+
+    def _find_cells(self) -> None:
+        works: Any = [work_of(effect) for effect in self.effects]
+        written = _roots(a for w in works for a in w.arrays)
+        held = _roots(v for v in self.values if type(v) is Cell)
+        self.places = list(written)
+        self.written = list(written.values())
+        self.read = [cell for i, cell in held.items() if i not in written]
+        places = {key: i for i, key in enumerate([*written, *map(id, self.read)])}
+        key = _key_of(self.trace, places), tuple(written)
+        self.model = self.known.setdefault(key, self)
         while len(self.known) > PROGRAMS:
             self.known.pop(next(iter(self.known)))
 
-    def __call__(self, *arguments: Array) -> tuple[Array, ...]:
-        given = [raw(a) for a in arguments]
-        found, new = self.model.program(given, [cell._value for cell in self.cells])
-        for place, value in zip(self.model.written, new, strict=True):
-            self.cells[place]._value = value
-        return tuple(map(Cell, found))
-
-    def _traced(self, arguments: list[Any], state: list[Any]) -> Any:
-        before = [cell._value for cell in self.cells]
+    def _traced(
+        self, numbers: Any, arguments: Any, written: Any, read: Any, known: Any
+    ) -> Any:
+        cells = self.written + self.read
+        before = [(cell._value, cell.shared) for cell in cells]
+        works = [work_of(effect) for effect in self.effects]
+        self.turns = zip(works, numbers, strict=True)
         try:
-            for cell, value in zip(self.cells, state, strict=True):
+            for cell, value in zip(cells, written + read, strict=True):
                 cell._value = value
-            found = super().__call__(*map(Cell, arguments))
-            now = [cell._value for cell in self.cells]
+            found = [raw(x) for x in super().__call__(*map(Cell, arguments))]
+            return found, _apart([cell._value for cell in self.written], found + read)
         finally:
-            for cell, value in zip(self.cells, before, strict=True):
-                cell._value = value
-        self.written = [i for i, v in enumerate(now) if v is not state[i]]
-        return [raw(x) for x in found], [now[i] for i in self.written]
+            for cell, (value, shared) in zip(cells, before, strict=True):
+                cell._value, cell.shared = value, shared
+
+    def affect(self, effect: Any, given: list[Any]) -> None:
+        """Do an effect's work with the numbers of this call."""
+        work, numbers = next(self.turns)
+        work.run(*given, *numbers)
+
+
+def one_program(trace: Any) -> bool:
+    """Say whether all that a trace does can be a program: of each owner one work."""
+    effects = [call.effect for call in _effects(trace)[1]]
+    owners = set(map(id, map(_owner, effects)))
+    return len(owners) == len(effects) and None not in map(work_of, effects)
+
+
+def _owner(effect: Any) -> Any:
+    """Return what a method is of; None for a function."""
+    return getattr(effect, "__self__", None)
+
+
+def _effects(trace: Any) -> tuple[list[Any], list[Any]]:
+    """Return the calls that check arguments, in Python before, and those that write."""
+    arguments = set(trace.arguments)
+    checks: list[Any] = []
+    writes: list[Any] = []
+    for call in trace.live_calls():
+        if call.effect is not None:
+            given = arguments.issuperset(call.inputs)
+            plain = given and not hasattr(call.effect, "work")
+            (checks if plain and work_of(call.effect) is None else writes).append(call)
+    return checks, writes
+
+
+def _roots(cells: Iterable[Cell]) -> dict[int, Cell]:
+    """Return the cells that these are, or are stretches of, by their ids."""
+    roots = (cell if cell.base is None else cell.base for cell in cells)
+    return {id(root): root for root in roots}
+
+
+def _apart(values: list[Any], others: list[Any]) -> list[Any]:
+    """Return the values, copied where one is another too: each gets its own memory."""
+    seen = set(map(id, others))
+    apart = []
+    for value in values:
+        apart.append(jnp.copy(value) if id(value) in seen else value)
+        seen.add(id(value))
+    return apart
 
 
 def ruled(
@@ -66,7 +148,7 @@ def ruled(
     return raw(moved), {name: raw(a) for name, a in new.items()}
 
 
-def _key_of(trace: Any, calls: Any, places: dict[int, int]) -> Any:
+def _key_of(trace: Any, places: dict[int, int]) -> Any:
     """Return what two traces have in common if one program does for both."""
 
     def known(v: Any) -> Any:
@@ -75,8 +157,8 @@ def _key_of(trace: Any, calls: Any, places: dict[int, int]) -> Any:
         return places[id(v if v.base is None else v.base)], v.start, v.shape
 
     steps = (
-        (id(c.primitive or c.effect.__self__), c.inputs, c.output, repr(c.static))
-        for c in calls
+        (id(c.primitive or _owner(c.effect)), c.inputs, c.output, repr(c.static))
+        for c in trace.live_calls()
     )
     constants = ((i, known(v)) for i, v in trace.constants.items())
     ends = *trace.arguments, None, *trace.outputs
