@@ -96,6 +96,11 @@ class Optimizer(ABC):
         return self._bound()
 
     @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """Return what gradients pass first, as `bind` was given it."""
+        return self._transforms
+
+    @property
     def rate(self) -> float:
         """Return the learning rate of the next update."""
         if not isinstance(self.lr, Schedule):
@@ -103,10 +108,17 @@ class Optimizer(ABC):
         what = f"{type(self).__name__}: lr at step {self.updates}"
         return at_least_zero(what, self.lr(self.updates))
 
-    def step(self, grads: Mapping[str, Any] | Sequence[Any] | Array) -> bool:
+    def step(
+        self,
+        grads: Mapping[str, Any] | Sequence[Any] | Array,
+        *,
+        where: Tensor | None = None,
+    ) -> bool:
         """Apply one update; return False when a transform held it back.
 
         `grads` holds one gradient per parameter, by path or in order, or is one vector.
+        `where` is one truth value: if it is false, nothing moves. A compiled step that
+        is one program counts such an update all the same.
         """
         p = self.params.vector
         if isinstance(grads, Mapping | list | tuple):
@@ -114,7 +126,8 @@ class Optimizer(ABC):
         g = grads.data if isinstance(grads, Tensor) else grads
         self._check(p, g, "step: the gradient")
         before = self.updates
-        effect(self._descend, wrap(g))  # so that a compiled step does it each time
+        only = () if where is None else (where,)
+        effect(self._descend, wrap(g), *only)  # a compiled step does it each time
         return self.updates > before
 
     def state(self) -> dict[str, Any]:
@@ -159,7 +172,9 @@ class Optimizer(ABC):
             )
         return self._params
 
-    def _descend(self, g: Array) -> None:
+    def _descend(self, g: Array, *where: Array) -> None:
+        if not all(map(bool, where)):
+            return
         p = self.params.vector
         for transform in self._transforms:
             g = transform(g)
@@ -179,10 +194,16 @@ class Optimizer(ABC):
 
     _descend.work = _work  # type: ignore[attr-defined]
 
-    def _descend_with(self, g: Array, lr: float, t: int) -> None:
+    def _descend_with(self, g: Array, *more: Any) -> None:
+        *where, lr, t = more
+        moved = self.params.vector, *self._rule.values()
+        xp = backend_of(g)
+        before = [xp.copy(a) for a in moved if where]
         for transform in self._transforms:
             g = transform(g)
         self._apply(self.params.vector, g, lr, t)
+        for a, old in zip(moved, before, strict=False):
+            a[:] = xp.where(where[0], a, old)
 
     def _fixed(self) -> dict[str, Any]:
         """Return the rule's own numbers, without those that `update` is given."""

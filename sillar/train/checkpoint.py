@@ -44,6 +44,7 @@ class Checkpoint(Callback):
 
 def save_checkpoint(run: Run, path: Path) -> None:
     """Write the run's whole state; an interrupted write leaves the file before."""
+    run.settle()
     arrays = {f"model/{name}": array for name, array in run.model.state().items()}
 
     def apart(value: Any) -> Any:
@@ -92,7 +93,8 @@ def load_checkpoint(run: Run, path: Path) -> None:
     run.model.load_state({name.removeprefix("model/"): arrays[name] for name in inside})
     for callback, state in zip(_with_state(run), plain["callbacks"], strict=True):
         callback.load_state(state)
-    vars(run).update(plain["run"])
+    for name, value in plain["run"].items():
+        setattr(run, name, value)
     run.ranks.load_state(plain.get("ranks", {}))
 
 

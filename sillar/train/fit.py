@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ from sillar.train.prepare import (
 from sillar.train.ranks import ALONE, Alone
 from sillar.train.run import Run
 from sillar.train.step import Step
+from sillar.train.whole import whole
+
+Counter = Callable[[np.ndarray, float, np.ndarray], None]
 
 
 def fit(
@@ -143,12 +146,14 @@ def train_step(run: Run, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarra
 
 
 def _step(run: Run, compiled: bool | None, precision: str) -> Step:
-    return run.ranks.step(
+    step = run.ranks.step(
         *(run.model, run.loss, run.optimizer.params),
         compiled=compiled,
         precision=precision,
         scale=precisions.loss_scale(run.transforms),
     )
+    step.whole = whole(step, run.optimizer)
+    return step
 
 
 def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:
@@ -172,25 +177,16 @@ def _loop(run: Run, loader: DataLoader, held: Dataset | None) -> None:
 def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     start = time.perf_counter()
     run.gradients.renew()
-    convert = converter(run.model)
-    classes, logits = class_count(loader.dataset), gives_logits(run.model)
+    convert, count = converter(run.model), _counter(run, loader.dataset)
     for x, y in loader.epoch(run.epoch, run.batch):
-        value, outputs = train_step(run, convert(x), y)
-        if not run.accepts(value):
-            run.end(_why_not_finite(run, value, x))
+        if not _take(run, convert(x), y, count):
             return
-        run.batch, run.step = run.batch + 1, run.step + 1
-        if math.isfinite(value):
-            amounts = {"loss": value * len(x), "examples": len(x)}
-            scores = scores_of(outputs, y, classes)
-            if scores is not None:
-                found = hits(scores, y, logits, loader.dataset.ignored)
-                amounts |= zip(("hits", "labels"), found, strict=True)
-            _add(run, **run.ranks.total(amounts))
-        run.metrics = _means(run)
         _notify(run, "on_step")
         if run.ranks.stopped(run):
+            run.settle()
             return
+    if not run.settle():
+        return
     run.epoch, run.batch = run.epoch + 1, 0
     run.metrics = {
         "epoch": run.epoch,
@@ -206,6 +202,50 @@ def _epoch(run: Run, loader: DataLoader, held: Dataset | None) -> None:
     if math.isnan(run.metrics["loss"]):
         run.end("every batch of the epoch was skipped: lower the learning rate")
     _notify(run, "on_epoch_end")
+
+
+def _take(run: Run, x: np.ndarray, y: np.ndarray, count: Counter) -> bool:
+    """Take one step, and let it be counted; say if the run goes on.
+
+    What a device does is counted when somebody asks, or while it does the next step.
+    """
+    before = run.batch, run.step, run.optimizer.updates
+    whole = run.gradients.whole
+    if whole is not None:
+        tell = whole(x, y, Rng(run.seed).split("step", run.step))
+    else:
+        told = train_step(run, x, y)
+
+    def counted() -> bool:
+        value, outputs = told if whole is None else tell()
+        if not run.accepts(value):
+            run.batch, run.step, run.optimizer.updates = before
+            run.end(_why_not_finite(run, value, x))
+            return False
+        if math.isfinite(value):
+            count(y, value, outputs)
+        run.metrics = _means(run)
+        return True
+
+    if not run.settle():  # the step before
+        return False
+    run.batch, run.step, run.waiting = run.batch + 1, run.step + 1, counted
+    return whole is not None or run.settle()
+
+
+def _counter(run: Run, data: Dataset) -> Counter:
+    """Return what adds a step's loss, and how often it was right, to the run's sums."""
+    classes, logits = class_count(data), gives_logits(run.model)
+
+    def count(y: np.ndarray, value: float, outputs: np.ndarray) -> None:
+        amounts = {"loss": value * len(y), "examples": len(y)}
+        scores = scores_of(outputs, y, classes)
+        if scores is not None:
+            found = hits(scores, y, logits, data.ignored)
+            amounts |= zip(("hits", "labels"), found, strict=True)
+        _add(run, **run.ranks.total(amounts))
+
+    return count
 
 
 def _notify(run: Run, event: str) -> None:

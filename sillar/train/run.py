@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,6 @@ class Run:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     stop: bool = False
     reason: str = ""
@@ -47,13 +46,42 @@ class Run:
     gradients: Any = None  # the step (x, y, rng) -> loss, outputs, gradients
     identity: dict[str, Any] = field(default_factory=dict)  # what a resume must share
     started: float = field(default_factory=time.perf_counter)
+    waiting: Callable[[], bool] | None = None  # to count the last step
+    _sums: dict[str, float] = field(default_factory=dict)
+    _metrics: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         progress = f"epoch={self.epoch}/{self.epochs}, step={self.step}"
         return f"Run({progress}, metrics={self.metrics}, reason={self.reason!r})"
 
+    @property
+    def sums(self) -> dict[str, float]:
+        """Return the sums over this epoch, the last step's included."""
+        self.settle()
+        return self._sums
+
+    @sums.setter
+    def sums(self, sums: dict[str, float]) -> None:
+        self._sums = sums
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the latest values, the last step's included."""
+        self.settle()
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: dict[str, float]) -> None:
+        self._metrics = metrics
+
+    def settle(self) -> bool:
+        """Count the last step, if a device has not told yet; say if it was good."""
+        waiting, self.waiting = self.waiting, None
+        return waiting is None or waiting()
+
     def progress(self) -> dict[str, Any]:
         """Return the counters and records that a resumed run goes on from."""
+        self.settle()  # first: it may put the counters back
         return {name: getattr(self, name) for name in SAVED}
 
     def end(self, reason: str) -> None:

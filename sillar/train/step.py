@@ -49,6 +49,7 @@ class Step:
         self.precision, self.scale = precision, scale
         self.rewrite = rewriting(precision)
         self.note = note(precision, backend_of(params.vector)) if params else ""
+        self.whole: Any = None  # the step with its update, where that is one program
         self._compiled: Compiled | None = None
         if compiled:
             self._compiled = self._anew()
@@ -68,7 +69,7 @@ class Step:
             try:
                 return self._compiled(*given)
             except CompileError as error:
-                self._compiled, self.eager_because = None, str(error)
+                self.refuse(str(error))
                 self.put_back(before)
                 if self.rewrite is not None:
                     raise self._needs_compiling(str(error)) from None
@@ -78,6 +79,19 @@ class Step:
         """Trace the step anew: something in the model may have been set since."""
         if self._compiled is not None:
             self._compiled = self._anew()
+        if self.whole is not None:
+            self.whole.renew()
+
+    @property
+    def on_device(self) -> bool:
+        """Say whether the step is compiled as it stands for a device beside Python."""
+        compiled = self._compiled is not None and self.rewrite is None
+        alone = type(self) is Step and bool(self.params)
+        return compiled and alone and not backend_of(self.params.vector).on_host
+
+    def refuse(self, why: str) -> None:
+        """Run as it stands from now on."""
+        self._compiled, self.whole, self.eager_because = None, None, why
 
     def _anew(self) -> Compiled:
         return Compiled(self.plain, reuse=True, rewrite=self.rewrite)

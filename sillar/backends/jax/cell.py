@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
@@ -48,7 +49,10 @@ class Cell:
 
     def give(self) -> Any:
         """Return an array for a program to write over: this, or a copy if shared."""
-        return jnp.copy(self._value) if self.shared else self._value
+        if not self.shared:
+            return self._value
+        (device,) = self._value.devices()
+        return jax.device_put(jnp.copy(self._value), device)  # as programs return it
 
     def take(self, value: Any) -> None:
         """Hold what a program made for this cell alone."""

@@ -99,10 +99,11 @@ class Program(Replay):
 
 
 def one_program(trace: Any) -> bool:
-    """Say whether all that a trace does can be a program: of each owner one work."""
+    """Say whether all that a trace does can be a program; no owner counts twice."""
     effects = [call.effect for call in _effects(trace)[1]]
-    owners = set(map(id, map(_owner, effects)))
-    return len(owners) == len(effects) and None not in map(work_of, effects)
+    counting = [id(_owner(e)) for e in effects if hasattr(e, "work")]
+    twice = len(set(counting)) < len(counting)
+    return not twice and None not in map(work_of, effects)
 
 
 def _owner(effect: Any) -> Any:
