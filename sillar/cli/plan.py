@@ -317,6 +317,12 @@ def _check_training(training: dict[str, Any]) -> None:
         raise ConfigError(
             f"training: track must be true or false, got {training['track']!r:.40}"
         )
+    unknown = set(training["ranks"]) - {"parts", "compress", "timeout"}
+    if unknown:
+        raise ConfigError(
+            f"training.ranks: expected parts, compress and timeout, got"
+            f" {sorted(unknown)!r:.60}"
+        )
     precision.checked("training", training["precision"])
     backend, device = training["backend"], training["device"]
     if backend not in ("numpy", *OPTIONAL):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 CHUNK = 256 * 1024  # bytes at a time; longer lines come in pieces of that length
 FIRST = 1024  # bytes of a first line that tell one file from another
+OPEN = 128  # files that are kept open though nothing comes
 TAIL = 64  # bytes before a position, by which a file is known again
 PACKED = (".gz", ".xz", ".bz2", ".zst", ".zip")
 
@@ -58,11 +60,13 @@ class Folder:
         self.path, self.places, self.pattern = path, places, pattern
         self.open: dict[tuple[int, int], _Open] = {}
         self.stands: dict[str, tuple[int, bytes]] = {}  # read in this process
+        self.idle: dict[tuple[int, int], tuple[int, int]] = {}  # size and time, closed
+        self.waiting = False  # are there files to be opened once others are read?
         self.refused: set[str] = set()
 
     def scan(self) -> None:
         """Look which files there are now."""
-        present = {}
+        present: dict[tuple[int, int], tuple[str, tuple[int, int]]] = {}
         with os.scandir(self.path) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 fits = fnmatch(entry.name, self.pattern)
@@ -71,13 +75,21 @@ class Folder:
                         status = entry.stat(follow_symlinks=False)
                         if S_ISREG(status.st_mode):
                             key = status.st_dev, status.st_ino
-                            present[key] = entry.name
+                            state = status.st_size, status.st_mtime_ns
+                            present[key] = entry.name, state
         for key in [k for k, held in self.open.items() if k not in present]:
             if b"\n" not in (self.open[key].read() or b""):  # gone, and all is read
                 self.open.pop(key).close()
-        for key, name in present.items():
-            if key not in self.open:
-                self._begin(key, name)
+        self.idle = {k: s for k, s in self.idle.items() if k in present}
+        self.waiting = False
+        for key, (name, state) in present.items():
+            if key in self.open or self.idle.get(key) == state:
+                continue
+            if len(self.open) >= 2 * OPEN:
+                self.waiting = True
+                break
+            self.idle.pop(key, None)
+            self._begin(key, name)
 
     def read(self) -> Iterator[Block]:
         """Yield the lines that have come, up to a chunk of each file."""
@@ -97,6 +109,8 @@ class Folder:
                 held.tail = (held.tail + data[:cut])[-TAIL:]
                 self.stands[held.source] = held.position, held.tail
                 yield Block(held.source, lines, start, held.position)
+            elif len(self.open) > OPEN:
+                self._lay_aside(key, held)
 
     def scored(self, source: str, end: int) -> None:
         """Hear how far a source has been scored."""
@@ -105,6 +119,13 @@ class Folder:
             self.places[source]["tail"] = tail.hex()
         else:
             self.places[source].pop("tail", None)
+
+    def _lay_aside(self, key: tuple[int, int], held: _Open) -> None:
+        """Close a file that has nothing new, until it changes."""
+        status = os.fstat(held.file)
+        self.idle[key] = status.st_size, status.st_mtime_ns
+        self.stands.setdefault(held.source, (held.position, held.tail))
+        self.open.pop(key).close()
 
     def close(self) -> None:
         """Close all files."""
@@ -118,7 +139,9 @@ class Folder:
             file = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
             return
-        except OSError:
+        except OSError as error:
+            if name not in self.refused:
+                warnings.warn(f"follow: cannot read {name}: {error}", stacklevel=2)
             self.refused.add(name)
             return
         first = os.pread(file, FIRST, 0)

@@ -120,7 +120,8 @@ class Follower:
         """Go on until `stop` is called; with `once` until all files are read."""
         try:
             while not self.stopping:
-                if not self.turn() and once:
+                came = self.turn()
+                if once and not came and not (self.folder and self.folder.waiting):
                     break
             self._score(self.windows.rest(time.monotonic()))
         finally:
@@ -132,7 +133,7 @@ class Follower:
         full, came = [], False
         now = time.monotonic()
         if self.folder is not None:
-            if now - self._scanned >= SCAN:
+            if self.folder.waiting or now - self._scanned >= SCAN:
                 self.folder.scan()
                 self._scanned = now
             for block in self.folder.read():

@@ -295,6 +295,35 @@ def test_the_command_trains_on_ranks_and_keeps_one_record(tmp_path):
     assert record["recipe"]["training"]["ranks"] == {}
 
 
+def test_strangers_do_not_disturb_the_watch(tmp_path):
+    """Whoever finds the port of the first guard, and sends what he likes."""
+    code = """
+import json, socket, subprocess, sys, time
+from pathlib import Path
+from sillar.distributed.mpi import Ranks
+ranks = Ranks()
+with ranks.together():
+    if ranks.rank == 0:
+        guard = ranks.watch.guard.pid
+        inodes = {str(p.readlink())[8:-1] for p in Path(f"/proc/{guard}/fd").iterdir()}
+        rows = [line.split() for line in open("/proc/net/tcp")][1:]
+        ports = [int(r[1][-4:], 16) for r in rows if r[3] == "0A" and r[9] in inodes]
+        lines = [b"5", b"{", b"[" * 99999, b'{"token": 1}', b"x" * 300000]
+        for sent in (line + bytes([10]) for line in lines):
+            with socket.create_connection(("127.0.0.1", ports[0])) as stranger:
+                try:
+                    stranger.sendall(sent)
+                except OSError:
+                    pass
+        time.sleep(1)
+    ranks.everywhere([1])
+print("whole")
+"""
+    done, _ = started(2, ["-c", code])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("whole") == 2
+
+
 def test_a_mistake_in_a_command_is_said_once(tmp_path):
     done, _ = started(3, ["-m", "sillar", "train", "digitz"], cwd=tmp_path)
     assert done.returncode != 0

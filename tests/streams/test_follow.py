@@ -144,6 +144,23 @@ def test_a_rotated_directory_is_read_whole(model, logs, out):
     assert sum(r["lines"] for r in records(out)) == 4 * 333 + 250 + 50 + 40
 
 
+def test_a_thousand_files_are_read_with_few_of_them_open(model, logs, out):
+    for i in range(1000):
+        append(logs / f"{i:04}.log", [f"file {i}", *lines_of(3, seed=i)])
+    most = []
+
+    def note(*_):
+        most.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    follow(model, out, folder=logs, once=True, on_batch=note)
+    append(logs / "0500.log", lines_of(5))
+    follow(model, out, folder=logs, once=True, on_batch=note)
+    found = records(out)
+    assert sum(record["lines"] for record in found) == 4005
+    assert len(covered(found)) == 1000
+    assert max(most) < 400
+
+
 def test_a_last_line_waits_for_its_end(model, logs, out):
     (logs / "a.log").write_text("one 1\ntwo")
     follow(model, out, folder=logs, once=True)

@@ -35,15 +35,18 @@ class Line:
         """Return the messages that have come; None at the end."""
         try:
             data = os.read(self.fileno(), 65536)
+        except BlockingIOError:
+            return []
         except OSError:
             return None
         if not data or len(self.left) > LONGEST:
             return None
         *lines, self.left = (self.left + data).split(b"\n")
         try:
-            return [json.loads(line) for line in lines]
-        except ValueError:
+            messages = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
             return None
+        return messages if all(isinstance(m, dict) for m in messages) else None
 
     def send(self, message):
         with contextlib.suppress(OSError):
@@ -85,10 +88,7 @@ class Guard:
         """Look and listen until the rank has left or all are ended."""
         while not self.done:
             watched = [self.pipe, self.server, self.first, self.process, *self.others]
-            ready, _, _ = select.select(
-                [w for w in watched if w is not None], [], [], PULSE
-            )
-            for source in ready:
+            for source in ready(watched):
                 self.hear(source)
             if self.last is None:
                 self.look()
@@ -229,7 +229,7 @@ class Guard:
         """Wait until the others have heard: who closes early takes back his words."""
         until = time.monotonic() + GRACE
         while self.others and time.monotonic() < until:
-            for line in select.select(self.others, [], [], PULSE)[0]:
+            for line in ready(self.others):
                 if line.read() is None:
                     self.others.remove(line)
 
@@ -247,6 +247,17 @@ class Guard:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+
+def ready(sources):
+    """Return those of the sources, files or None, that have something to read."""
+    poll, known = select.poll(), {}
+    for source in sources:
+        if source is not None:
+            number = source if isinstance(source, int) else source.fileno()
+            known[number] = source
+            poll.register(number, select.POLLIN)
+    return [known[number] for number, _ in poll.poll(PULSE * 1000)]
 
 
 def death(pid):
