@@ -18,6 +18,7 @@ import time
 
 PULSE = 0.25  # seconds between looks at the page
 GRACE = 3.0  # seconds that MPI's abort may take
+PARTING = 15.0  # seconds in which all others hear the verdict, on a busy machine
 PAUSE = 0.4  # seconds in which reports of deaths may still come
 LONGEST = 100_000  # bytes of a line
 
@@ -227,7 +228,7 @@ class Guard:
 
     def part(self):
         """Wait until the others have heard: who closes early takes back his words."""
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + PARTING
         while self.others and time.monotonic() < until:
             for line in ready(self.others):
                 if line.read() is None:
