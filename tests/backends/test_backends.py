@@ -21,8 +21,10 @@ CHECKS = {
     for name in INSTALLED
     for what, check in checks(load(name)).items()
 }
-if "jax" in INSTALLED:  # compiles each operation: layers in float64 alone save minutes
-    for what, check in checks(load("jax"), ["float64"]).items():
+if "jax" in INSTALLED:
+    # It compiles each operation: of layers, float64 and two cases of each shape save
+    # minutes. `check_backend("jax")` does all.
+    for what, check in checks(load("jax"), ["float64"], most=2).items():
         if not what.islower():
             CHECKS[f"jax-{what}"] = check
 
