@@ -122,3 +122,27 @@ def test_a_device_that_is_not_there_is_told():
     with pytest.raises(BackendError, match="expected one of the devices cpu"):
         JAX.from_numpy(X, "tpu")
     assert np.array_equal(np.asarray(JAX.from_numpy(X, "cpu")), X)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [(3,), (-4,), (np.array([0, 3]),), (slice(None), np.array([[2]])), (..., -3)],
+)
+def test_an_index_out_of_range_is_refused_as_by_numpy(index):
+    x = np.arange(6.0).reshape(3, 2)
+    with pytest.raises(IndexError) as expected:
+        x[index]
+    placed = tuple(
+        JAX.from_numpy(part) if isinstance(part, np.ndarray) else part for part in index
+    )
+    with pytest.raises(IndexError) as found:
+        JAX.getitem(JAX.from_numpy(x), placed)
+    assert str(found.value) == str(expected.value)
+
+
+def test_an_index_out_of_range_within_a_program_gives_nan():
+    table = sl.Tensor(JAX.from_numpy(np.arange(4.0)))
+    step = sl.compile(lambda i: table[i] * 1.0)
+    step(sl.Tensor(JAX.from_numpy(np.array([0, 1]))))
+    found = step(sl.Tensor(JAX.from_numpy(np.array([-1, 7])))).numpy()
+    assert np.array_equal(found, [3, np.nan], equal_nan=True)

@@ -19,6 +19,7 @@ from jax import numpy as jnp
 
 from sillar.backends.base import Array, Backend, Pair, Window
 from sillar.backends.jax.cell import Cell, raw
+from sillar.backends.jax.indices import check, taken
 from sillar.backends.jax.namespace import NAMESPACE, alike, in_one_type, real
 from sillar.backends.jax.program import Program, one_program, ruled
 from sillar.errors import BackendError
@@ -96,11 +97,12 @@ class JaxBackend(Backend):
         return Cell(jax.random.normal(_key(key), shape, dtype))
 
     def getitem(self, x: Array, index: Any) -> Array:
-        return Cell(raw(x)[raw(index)])
+        return Cell(taken(raw(x), raw(index)))
 
     def scatter_add(self, values: Array, index: Any, shape: tuple[int, ...]) -> Array:
-        v = raw(values)
-        return Cell(jnp.zeros(shape, v.dtype).at[raw(index)].add(v))
+        v, places = raw(values), raw(index)
+        check(places, shape)
+        return Cell(jnp.zeros(shape, v.dtype).at[places].add(v))
 
     def pad(self, x: Array, widths: tuple[Pair, ...], value: float) -> Array:
         return Cell(jnp.pad(raw(x), widths, constant_values=value))
