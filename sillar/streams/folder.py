@@ -11,21 +11,35 @@ from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
+from zlib import crc32
 
 CHUNK = 256 * 1024  # bytes at a time; longer lines come in pieces of that length
 FIRST = 1024  # bytes of a first line that tell one file from another
 OPEN = 128  # files that are kept open though nothing comes
 TAIL = 64  # bytes before a position, by which a file is known again
+CLIENT = "tcp:"  # begins the name of a source that is no file
+MADE = "./"  # before a file's name that looks like that
 PACKED = (".gz", ".xz", ".bz2", ".zst", ".zip")
 
 
 class Block(NamedTuple):
-    """Whole lines of a source, and where they begin and end in it."""
+    """Whole lines of a source, and where they begin and end in it.
+
+    That is a number of bytes in a file, of lines where they are `numbered`.
+    """
 
     source: str
     lines: bytes
     start: int
     end: int
+    numbered: bool = False
+
+
+def mark_of(before: bytes) -> int:
+    """Return a checksum of the last line in the bytes before a position."""
+    line = before[-TAIL:]
+    line = line[:-1] if line.endswith(b"\n") else line
+    return crc32(line.rpartition(b"\n")[2])
 
 
 class _Open:
@@ -51,7 +65,7 @@ class Folder:
     A source is known by its first line and by what stands before its position, not by
     a name or number: it goes on when the file is renamed, or copied and then cut, and
     begins anew when the file does. Packed files and links are left alone, and a last
-    line waits for its end. Positions are those in `places`, which a `Journal` keeps.
+    line waits for its end. `places`, which a `Journal` keeps, are where sources stand.
     """
 
     def __init__(
@@ -59,7 +73,7 @@ class Folder:
     ) -> None:
         self.path, self.places, self.pattern = path, places, pattern
         self.open: dict[tuple[int, int], _Open] = {}
-        self.stands: dict[str, tuple[int, bytes]] = {}  # read in this process
+        self.stands: dict[str, tuple[int, int]] = {}  # as read in this process
         self.idle: dict[tuple[int, int], tuple[int, int]] = {}  # size and time, closed
         self.waiting = False  # are there files to be opened once others are read?
         self.refused: set[str] = set()
@@ -107,24 +121,15 @@ class Folder:
                 start = held.position
                 held.position += cut
                 held.tail = (held.tail + data[:cut])[-TAIL:]
-                self.stands[held.source] = held.position, held.tail
+                self.stands[held.source] = held.position, mark_of(held.tail)
                 yield Block(held.source, lines, start, held.position)
             elif len(self.open) > OPEN:
                 self._lay_aside(key, held)
-
-    def scored(self, source: str, end: int) -> None:
-        """Hear how far a source has been scored."""
-        position, tail = self.stands.get(source, (-1, b""))
-        if position == end:
-            self.places[source]["tail"] = tail.hex()
-        else:
-            self.places[source].pop("tail", None)
 
     def _lay_aside(self, key: tuple[int, int], held: _Open) -> None:
         """Close a file that has nothing new, until it changes."""
         status = os.fstat(held.file)
         self.idle[key] = status.st_size, status.st_mtime_ns
-        self.stands.setdefault(held.source, (held.position, held.tail))
         self.open.pop(key).close()
 
     def close(self) -> None:
@@ -161,25 +166,20 @@ class Folder:
         busy = {held.source for held in self.open.values()}
         size = os.fstat(file).st_size
         for source in sorted(alike, key=lambda s: -self.places[s].get("end", 0)):
-            end, tail = self._stand(source)
-            known = os.pread(file, len(tail), end - len(tail)) if end else b""
-            if size >= end and known == tail:
-                if source in busy:
-                    return None
-                before = os.pread(file, min(TAIL, end), end - min(TAIL, end))
-                return _Open(source, file, end, before)
+            end, known = self._stand(source)
+            before = os.pread(file, min(TAIL, end), end - min(TAIL, end))
+            if size >= end and known in (None, mark_of(before)):
+                return None if source in busy else _Open(source, file, end, before)
+        name = MADE + name if name.startswith(CLIENT) else name
         source = f"{name}#{mark}" + (f"-{len(alike) + 1}" if alike else "")
         self.places[source] = {"end": 0}
         return _Open(source, file, 0, b"")
 
-    def _stand(self, source: str) -> tuple[int, bytes]:
-        """Return where a source stands, and what is before that, if it is known.
+    def _stand(self, source: str) -> tuple[int, int | None]:
+        """Return where a source stands, and the checksum of what is before that.
 
         In a new process that is the end of what was scored. In this one it is the end
         of what was read, which will be scored.
         """
-        if source in self.stands:
-            return self.stands[source]
         place = self.places[source]
-        tail = place.get("tail", "")
-        return place.get("end", 0), bytes.fromhex(tail)
+        return self.stands.get(source) or (place.get("end", 0), place.get("mark"))

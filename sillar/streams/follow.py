@@ -121,7 +121,9 @@ class Follower:
         try:
             while not self.stopping:
                 came = self.turn()
-                if once and not came and not (self.folder and self.folder.waiting):
+                if came and once:
+                    self._scanned = -SCAN  # what was read tells which files are which
+                elif once and not (self.folder and self.folder.waiting):
                     break
             self._score(self.windows.rest(time.monotonic()))
         finally:
@@ -167,19 +169,17 @@ class Follower:
             lines = len(window.numbers)
             where = {"source": window.source, "start": window.start, "end": window.end}
             record: dict[str, Any] = where | {"lines": lines} | score
+            if window.mark is not None:
+                record["mark"] = window.mark
             limit = self.scorer.threshold
             if limit is not None and score["score"] >= limit and "class" not in score:
                 record["alarm"] = True
             records.append(record)
         self.journal.write(records, time.monotonic())
-        for source, end in {r["source"]: r["end"] for r in records}.items():
-            self._scored(source, end)
+        if self.server is not None:
+            for source, end in {r["source"]: r["end"] for r in records}.items():
+                self.server.scored(source, end)
         self._count(records, time.monotonic() - min(w.since for w in windows))
-
-    def _scored(self, source: str, end: int) -> None:
-        place = self.server if source.startswith("tcp:") else self.folder
-        if place is not None:
-            place.scored(source, end)
 
     def _count(self, records: list[dict[str, Any]], delay: float) -> None:
         lines, windows, alarms, _ = self.counts

@@ -13,7 +13,9 @@ from sillar.errors import ConfigError, DataError
 from sillar.files import replacing
 
 MARK = 5.0  # seconds between two files of positions
-FORGET = 10_000  # sources
+KEPT = 100_000  # sources that the copy of the positions has: the last scored
+LONGEST = 2**16  # bytes of a record
+BEGIN = b'{"source":'
 
 
 class Journal:
@@ -22,7 +24,7 @@ class Journal:
     So there is no second file that could disagree: what stands in the output has been
     scored, what does not has not. A torn last line is cut off, and all lines after the
     last `mark`, a copy of the positions that only saves time, are read once on opening.
-    `places` are where each source stands: its `end` and what the source has to know.
+    `places` are where each source stands: its `end`, and the `mark` of what is before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +52,7 @@ class Journal:
         for record in records:
             text = json.dumps(record, separators=(",", ":"))
             self.file.write(text.encode() + b"\n")
-            self.places.setdefault(record["source"], {})["end"] = record["end"]
+            self._place(record)
         self.file.flush()
         os.fsync(self.file.fileno())
         if now - self.marked > MARK:
@@ -59,7 +61,7 @@ class Journal:
 
     def mark(self) -> None:
         """Keep the positions beside the output."""
-        places = dict(list(self.places.items())[-FORGET:])
+        places = dict(list(self.places.items())[-KEPT:])
         known = {"size": self.file.tell(), "places": places}
         with replacing(str(self._beside())) as file:
             file.write(json.dumps(known).encode())
@@ -76,11 +78,11 @@ class Journal:
         size = self.file.seek(0, os.SEEK_END)
         start = self._marked(size)
         self.file.seek(start)
-        while line := self.file.readline():
-            if not line.endswith(b"\n"):
+        while line := self.file.readline(LONGEST):
+            if not line.endswith(b"\n") and _is_torn(line):
                 break
-            start += len(line)
             self._take(line)
+            start += len(line)
         self.file.truncate(start)
         self.file.seek(start)
 
@@ -100,12 +102,21 @@ class Journal:
     def _take(self, line: bytes) -> None:
         try:
             record = json.loads(line)
-            source, end = record["source"], record["end"]
-        except (ValueError, KeyError, TypeError):
+            self._place(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError(
                 f"follow: {str(self.path)!r} has a line that is no score,"
                 f" {line[:60]!r}: give another output"
             ) from None
-        place = self.places.setdefault(source, {})
-        place.pop("tail", None)  # of an earlier end
-        place["end"] = end
+
+    def _place(self, record: dict[str, Any]) -> None:
+        """Note where a source stands now; the last scored stand last."""
+        self.places.pop(record["source"], None)
+        place = {"end": record["end"], "mark": record.get("mark")}
+        self.places[record["source"]] = place
+
+
+def _is_torn(line: bytes) -> bool:
+    """Say whether this is the beginning of a record that was not written whole."""
+    same = min(len(line), len(BEGIN))
+    return line[:same] == BEGIN[:same] and len(line) < LONGEST

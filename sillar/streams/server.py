@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sillar.errors import ConfigError
-from sillar.streams.folder import CHUNK, Block
+from sillar.streams.folder import CHUNK, CLIENT, Block
 
 HELLO = b"sillar lines 1 "  # then a name; what a client begins with that can resend
 CLIENTS = 256
 NAME = 128  # bytes
+PLAIN = "@"  # begins the name of a client that has none
 
 
 class _Client:
@@ -23,8 +24,7 @@ class _Client:
         self.connection, self.source = connection, source
         self.left = b""
         self.greeted = self.named = False
-        self.count = 0  # lines handed on
-        self.scored = 0
+        self.count = 0  # lines that have come
 
     def fileno(self) -> int:
         return self.connection.fileno()
@@ -66,10 +66,8 @@ class Server:
     def scored(self, source: str, end: int) -> None:
         """Hear how far a source has been scored, and tell its client."""
         client = self.clients.get(source)
-        if client is not None:
-            client.scored = end
-            if client.named:
-                self._tell(client, end)
+        if client is not None and client.named:
+            self._tell(client, end)
 
     def close(self) -> None:
         """Close all connections."""
@@ -88,7 +86,9 @@ class Server:
             return
         connection.setblocking(False)
         self.number += 1
-        client = _Client(connection, f"tcp:{peer[0]}:{peer[1]}:{self.number}")
+        source = f"{CLIENT}{PLAIN}{peer[0]}:{peer[1]}:{self.number}"
+        client = _Client(connection, source)
+        client.count = self._scored(source)
         self.clients[client.source] = client
         self.selector.register(connection, selectors.EVENT_READ, client)
 
@@ -115,9 +115,20 @@ class Server:
             client.left = client.left[:CHUNK]  # the rest of so long a line is left away
 
     def _block(self, client: _Client, lines: bytes, count: int) -> Block:
-        start = client.count
+        """Return lines as a block, without those that are scored already.
+
+        A client that has come again sends what it had sent before, and that may have
+        been scored meanwhile.
+        """
+        done = min(count, max(0, self._scored(client.source) - client.count))
+        start = client.count + (done if client.named else 0)
+        if start > client.count:
+            lines = lines.split(b"\n", done)[-1]
         client.count += count
-        return Block(client.source, lines, start, client.count)
+        return Block(client.source, lines, start, client.count, numbered=True)
+
+    def _scored(self, source: str) -> int:
+        return int(self.places.get(source, {}).get("end", 0))
 
     def _greet(self, client: _Client) -> bool:
         """Take the name from the first line, if it is one; say if lines begin."""
@@ -129,23 +140,27 @@ class Server:
         if not end and len(line) <= len(HELLO) + NAME:
             return False
         name = line[len(HELLO) :].decode("ascii", "replace").strip()
-        if not name or len(name) > NAME or not name.isprintable():
-            self._drop(client)
+        usable = name and len(name) <= NAME and name.isprintable()
+        if rest or not usable or name.startswith(PLAIN):
+            self._drop(client)  # who sends lines does not know yet from where on
             return False
         self.clients.pop(client.source)
-        client.source, client.left = f"tcp:{name}", rest
+        client.source, client.left = f"{CLIENT}{name}", b""
         if client.source in self.clients:  # the same one again, after a fault
             self._drop(self.clients[client.source])
         self.clients[client.source] = client
         client.greeted = client.named = True
-        client.count = client.scored = self.places.get(client.source, {}).get("end", 0)
+        client.count = self._scored(client.source)
         self._tell(client, client.count)
-        return bool(rest)
+        return False
 
     def _tell(self, client: _Client, count: int) -> None:
+        answer = b"next %d\n" % count
         try:
-            client.connection.send(b"next %d\n" % count)
-        except OSError:  # gone, or does not read: it will ask again
+            whole = client.connection.send(answer) == len(answer)
+        except OSError:
+            whole = False
+        if not whole:  # gone, or does not read: it will ask again
             self._drop(client)
 
     def _drop(self, client: _Client) -> None:

@@ -340,11 +340,85 @@ def test_two_followers_do_not_share_an_output(model, logs, out):
     first.close()
 
 
-def test_an_output_that_holds_something_else_is_refused(model, logs, out):
-    out.write_text("my only copy of something\n")
-    with pytest.raises(DataError, match="has a line that is no score"):
-        Follower(model, out, folder=logs)
-    assert out.read_text() == "my only copy of something\n"
+@pytest.mark.parametrize("text", ["my only copy\n", "no end", '{"a": 1}\n', "[]\n"])
+def test_an_output_that_holds_something_else_is_refused(text, model, logs, out):
+    for whole in (text, text * 20_000):
+        out.write_text(whole)
+        with pytest.raises(DataError, match="has a line that is no score"):
+            Follower(model, out, folder=logs)
+        assert out.read_text() == whole
+
+
+def test_names_that_look_like_something_else(model, logs, out):
+    names = ("tcp:ada", "a#b-2.log", "é\udcff.log", "./x".replace("/", ";"))
+    for i, name in enumerate(names):
+        append(logs / name, lines_of(50, seed=i))
+    follow(model, out, folder=logs, once=True)
+    for i, name in enumerate(names):
+        append(logs / name, lines_of(30, seed=10 + i))
+    follow(model, out, folder=logs, once=True)
+    found = records(out)
+    assert sum(record["lines"] for record in found) == 4 * 80
+    assert sorted(covered(found).values()) == sorted(
+        (logs / name).stat().st_size for name in names
+    )
+
+
+def test_files_that_begin_alike_are_told_apart_without_the_state(model, logs, out):
+    for i in range(3):
+        append(logs / f"{i}.log", ["# the same header", *lines_of(40 + i, seed=i)])
+    follow(model, out, folder=logs, once=True)
+    out.with_name(out.name + ".state").unlink()
+    for i in range(3):
+        append(logs / f"{i}.log", lines_of(20, seed=10 + i))
+        os.rename(logs / f"{i}.log", logs / f"{2 - i}.log.1")
+    follow(model, out, folder=logs, once=True)
+    sizes = sorted(path.stat().st_size for path in logs.iterdir())
+    assert sorted(covered(records(out)).values()) == sizes
+    assert sum(r["lines"] for r in records(out)) == 41 + 42 + 43 + 60
+
+
+def test_the_copy_of_the_positions_keeps_the_last_scored(monkeypatch, tmp_path):
+    from sillar.streams import journal
+
+    monkeypatch.setattr(journal, "KEPT", 2)
+    book = journal.Journal(tmp_path / "out")
+    for source in ("old", "b", "c", "old"):
+        book.write([{"source": source, "end": len(book.places) + 1}], 0.0)
+    book.close()
+    again = journal.Journal(tmp_path / "out")
+    assert again.places == {
+        "c": {"end": 3, "mark": None},
+        "old": {"end": 4, "mark": None},
+    }
+    again.close()
+
+
+def test_a_client_that_comes_again_is_not_counted_twice(model, out):
+    """What it sent before and was not scored then is scored while it is away."""
+    port, lines = free_port(), [line.encode() + b"\n" for line in lines_of(50)]
+    hello = b"sillar lines 1 ada\n"
+    options = "--listen", f"127.0.0.1:{port}", "--out", out, "--delay", "0.5"
+    process = started(model, *options)
+    wait_for(lambda: _connects(port))
+    with socket.create_connection(("127.0.0.1", port)) as first:
+        first.sendall(hello)
+        assert first.recv(99) == b"next 0\n"
+        first.sendall(b"".join(lines[:30]))
+        assert first.recv(99) == b"next 20\n"
+    with socket.create_connection(("127.0.0.1", port)) as second:
+        second.sendall(hello)
+        assert second.recv(99) == b"next 20\n"
+        assert second.recv(99) == b"next 30\n"  # after half a second
+        second.sendall(b"".join(lines[20:]))
+        assert second.recv(99) == b"next 50\n"
+    with socket.create_connection(("127.0.0.1", port)) as hasty:
+        hasty.sendall(hello + lines[0])
+        assert hasty.recv(99) == b""
+    code, _ = ended(process)
+    assert code == 0
+    assert covered(records(out)) == {"tcp:ada": 50}
+    assert sum(r["lines"] for r in records(out)) == 50
 
 
 def test_a_model_without_windows_is_refused(tmp_path, logs, out):
