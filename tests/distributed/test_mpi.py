@@ -173,6 +173,26 @@ if ranks.rank == 0:
         np.testing.assert_allclose(whole, 100 * exact, rtol=1e-5)
 
 
+def test_one_ranks_trains_several_models_and_keeps_nothing_of_the_last():
+    code = """
+import numpy as np, sillar as sl
+from sillar import nn
+from sillar.distributed.mpi import Ranks
+ranks, ends = Ranks(compress="float16"), []
+for width in (10, 4, 10):
+    model = nn.Sequential(nn.Flatten(), nn.Dense(64, width), nn.Dense(width, 10))
+    data = sl.data.digits()[:200]
+    run = sl.fit(
+        model, sl.CrossEntropy(), sl.SGD(0.1), data, epochs=2, callbacks=(), ranks=ranks
+    )
+    ends.append(model.parameters().vector.copy())
+if ranks.rank == 0:
+    print(np.array_equal(ends[0], ends[2]))
+"""
+    done, _ = started(2, ["-c", code])
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_only_the_first_rank_writes_and_speaks(tmp_path):
     given = {"run_dir": str(tmp_path / "run"), "out": str(tmp_path / "w.npz")}
     given["progress"] = True
@@ -268,6 +288,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(tmp_path):
         ({"fault": ["weights", 1, 3]}, "the sum of the weights' bits"),
         ({"ranks": {"parts": 3}}, "parts must be a multiple of the 2 ranks"),
         ({"ranks": {"parts": 4}, "model": "norm"}, "batch normalisation needs all"),
+        ({"model": "own"}, "Centred.* lets examples of a batch depend on each other"),
         ({"ranks": {"compress": "int8"}}, "compress must be 'float16'"),
         ({"ranks": {"timeout": 0}}, "timeout"),
     ],
@@ -309,6 +330,7 @@ with ranks.together():
         rows = [line.split() for line in open("/proc/net/tcp")][1:]
         ports = [int(r[1][-4:], 16) for r in rows if r[3] == "0A" and r[9] in inodes]
         lines = [b"5", b"{", b"[" * 99999, b'{"token": 1}', b"x" * 300000]
+        lines += [b'{"token": "\\u00e9"}', b'{"token": "\\ud800"}']
         for sent in (line + bytes([10]) for line in lines):
             with socket.create_connection(("127.0.0.1", ports[0])) as stranger:
                 try:

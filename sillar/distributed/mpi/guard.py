@@ -106,7 +106,7 @@ class Guard:
                 client.close()
         elif source == self.process and source is not None:
             self.process = None
-            if self.last is None:
+            if self.last is None and self.rank not in self.left:
                 self.report("died", death(self.pid))
         elif source is self.pipe:
             self.from_rank(source.read())
@@ -118,7 +118,8 @@ class Guard:
     def from_rank(self, messages):
         if messages is None:  # the rank has ended; its process is watched as well
             self.pipe = None
-            if self.process is None and self.due is None:
+            told = self.due is not None or self.rank in self.left
+            if self.process is None and not told:
                 self.report("died", "it ended without a word")
         for message in messages or ():
             if message["say"] == "timeout":
@@ -158,8 +159,8 @@ class Guard:
                 self.judge(line.rank, host, news | {"at": time.monotonic(), "pid": 0})
         for message in messages or ():
             if not line.known:
-                token = str(message.get("token", ""))
-                if not hmac.compare_digest(token, self.token):
+                token = str(message.get("token")).encode(errors="replace")
+                if not hmac.compare_digest(token, self.token.encode()):
                     self.others.remove(line)
                     line.file.close()
                     return
@@ -229,10 +230,11 @@ class Guard:
     def part(self):
         """Wait until the others have heard: who closes early takes back his words."""
         until = time.monotonic() + PARTING
-        while self.others and time.monotonic() < until:
-            for line in ready(self.others):
+        hearing = [line for line in self.others if line.known]
+        while hearing and time.monotonic() < until:
+            for line in ready(hearing):
                 if line.read() is None:
-                    self.others.remove(line)
+                    hearing.remove(line)
 
     def end(self, verdict="died"):
         """End the rank; where one has raised, MPI's own abort may come first."""

@@ -128,7 +128,8 @@ class Ranks(Alone):
         return rows.sum(axis=0, dtype=np.float64).astype(own.dtype)
 
     def step(self, *args: Any, **kwargs: Any) -> RankStep:
-        """Return the step of a whole batch."""
+        """Return the step of a whole batch, of a run that begins."""
+        self.sum.load_state(None)
         return RankStep(self, *args, **kwargs)
 
     def begin(self, run: Run) -> None:

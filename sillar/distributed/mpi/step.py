@@ -14,7 +14,7 @@ from sillar.core.tape import lift, place
 from sillar.core.tensor import Tensor, wrap
 from sillar.data.loader import part
 from sillar.errors import ConfigError
-from sillar.nn import Loss
+from sillar.nn import BatchNorm, Loss
 from sillar.train.evaluate import layers_of, shaped_as
 from sillar.train.step import Step
 
@@ -40,6 +40,13 @@ class RankStep(Step):
             self.eager_because = "batch normalisation asks the other ranks"
 
     def _check(self) -> None:
+        for layer in layers_of(self.model):
+            if layer.mixes_batch and not isinstance(layer, BatchNorm):
+                raise ConfigError(
+                    f"Ranks: {layer!r:.60} lets examples of a batch depend on each"
+                    " other, in a way that only batch normalisation can do over several"
+                    " ranks: train it in one process"
+                )
         if self.mixes and self.ranks.each > 1:
             raise ConfigError(
                 f"Ranks: parts={self.ranks.parts} on {self.ranks.size} ranks gives each"
