@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sillar.backends import Array
-from sillar.core.ops import concat
+from sillar.core.ops import concat, random_uniform
 from sillar.core.state import recording
 from sillar.core.tape import primitive
 from sillar.core.tensor import Tensor
@@ -46,3 +46,17 @@ def whole(count: int, *sums: Tensor) -> list[Any]:
     own = Tensor(np.array([count], str(sums[0].dtype)))
     found, n = over_shares(concat(*sums, own)), sums[0].size
     return [found[-1], *(found[i : i + n] for i in range(0, found.size - 1, n))]
+
+
+def whole_rows(rows: int) -> int:
+    """Return how many rows the whole batch has, of which so many are here."""
+    return rows if recording.share is None else int(recording.share.of)
+
+
+def uniform_rows(key: Tensor, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """Draw from [0, 1) as for the whole batch, and return the rows that are here."""
+    share = recording.share
+    if share is None or shape[:1] != (share.stop - share.start,):
+        return random_uniform(key, shape=shape, dtype=dtype)
+    draws = random_uniform(key, shape=(share.of, *shape[1:]), dtype=dtype)
+    return draws[share.start : share.stop]

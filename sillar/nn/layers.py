@@ -7,9 +7,9 @@ from typing import Any
 
 from sillar.backends import backend_of
 from sillar.core.dtypes import as_number
-from sillar.core.ops import astype, greater_equal, random_uniform, reshape
+from sillar.core.ops import astype, greater_equal, reshape
 from sillar.core.parameter import Initializer, Parameter
-from sillar.core.state import recording
+from sillar.core.share import uniform_rows
 from sillar.core.tape import place
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, DataError, DtypeError, ShapeError
@@ -41,13 +41,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if rng is None:
         return x
     key = place(rng.key, backend=backend_of(x.data).name)
-    share = recording.share
-    if share is None:
-        draws = random_uniform(key, shape=x.shape, dtype=x.dtype)
-    else:  # this share's rows of the whole batch's draws
-        whole = (share.of, *x.shape[1:])
-        draws = random_uniform(key, shape=whole, dtype=x.dtype)
-        draws = draws[share.start : share.stop]
+    draws = uniform_rows(key, x.shape, x.dtype)
     kept = astype(greater_equal(draws, p), dtype=x.dtype)
     return x * (kept * (1 / (1 - p)))
 

@@ -11,7 +11,7 @@ from sillar.core.normalization import (
 )
 from sillar.core.ops import reshape, sqrt
 from sillar.core.parameter import Buffer, Parameter
-from sillar.core.state import recording
+from sillar.core.share import whole_rows
 from sillar.core.tensor import Tensor
 from sillar.errors import ConfigError, ShapeError
 from sillar.nn.initializers import ones, zeros
@@ -52,9 +52,7 @@ class BatchNorm(Layer):
         return (x - self.running_mean) * scale + bias
 
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        share = recording.share
-        examples = x.shape[0] if share is None else share.of
-        if examples * math.prod(x.shape[1:-1]) < 2:
+        if whole_rows(x.shape[0]) * math.prod(x.shape[1:-1]) < 2:
             raise ShapeError(
                 f"{self!r}: training needs two values or more per channel, got shape"
                 f" {x.shape}: use a larger batch"
