@@ -17,6 +17,7 @@ from sillar.backends.numpy.threads import set_threads
 from sillar.cli.plan import make_plan
 from sillar.cli.recipe import changed, checked, read_recipe
 from sillar.distributed.mpi import Ranks
+from sillar.errors import SillarError
 from sillar.train import Callback, Run, fit
 
 WARM = 5  # steps before the clock counts
@@ -87,4 +88,7 @@ def main(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except SillarError as error:
+        sys.exit(f"{error}")
