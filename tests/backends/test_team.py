@@ -205,3 +205,40 @@ def test_threads_do_the_parts_if_that_is_wanted(monkeypatch):
     assert np.array_equal(compiled(x).numpy(), compiled(x).numpy())
     assert not made
     sl.set_threads(count)
+
+
+MEMORY = """
+from pathlib import Path
+import numpy as np
+import sillar as sl
+from sillar.backends.numpy import parts, scratch, threads
+
+def resident(process):
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+parts.WORTH = 0
+sl.set_threads(2)
+before = resident("self")
+scratch.take("a kernel's", (10_000_000,), np.float32)[:] = 1  # 40 MB
+again = scratch.take("a kernel's", (10_000_000,), np.float32)
+assert again[0] == 1
+del again
+freed = [np.ones(1 << 20, np.float32) for _ in range(10)]  # 42 MB
+kept = [np.ones(1, np.float32) for _ in range(10)]  # above them
+del freed
+compiled = sl.compile(lambda x: sl.tanh(x) * 2.0)
+compiled(np.ones((12, 3), "float32"))
+tasks = Path("/proc/self/task").glob("*/children")
+(child,) = "".join(task.read_text() for task in tasks).split()
+print(resident("self") - before, resident(child) - before)
+"""
+
+
+def test_children_get_no_pages_that_are_free():
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    )
+    ours, theirs = map(int, done.stdout.split())
+    assert ours < 20_000
+    assert theirs < 20_000

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import threads
-from sillar.backends.numpy.memory import empty
+from sillar.backends.numpy import scratch, threads
+from sillar.backends.numpy.memory import empty, give_back
 from sillar.backends.numpy.team import Mirror, Team, shared
 
 Kind = tuple[tuple[int, ...], Any]
@@ -62,6 +62,8 @@ class Processes:
 
     def __init__(self, otherwise: Callable[[], Callable[..., Any]]) -> None:
         self.otherwise = otherwise
+        scratch.forget()
+        give_back()  # or children get pages that their parent wrote to, and copy them
 
     def see(self, constants: dict[int, Array]) -> dict[int, Array]:
         """Return copies of the constants, which `function` keeps up to date."""

@@ -7,6 +7,7 @@ stands for is as large as the largest block that was ever asked for under it.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -19,12 +20,26 @@ from sillar.backends.numpy.memory import aligned
 BUFFER = 512  # elements of a buffer of NumPy's own, 8192 otherwise
 
 
+class _Buffers(dict[str, Any]):
+    """What names stand for in one thread."""
+
+    __hash__ = object.__hash__  # known by itself, whatever it holds
+
+
 class _Kept(threading.local):
     def __init__(self) -> None:
-        self.buffers: dict[str, Any] = {}
+        self.buffers = _Buffers()
+        _everywhere.add(self.buffers)
 
 
+_everywhere: weakref.WeakSet[_Buffers] = weakref.WeakSet()
 _kept = _Kept()
+
+
+def forget() -> None:
+    """Let go of what all threads keep; a kernel at work is not disturbed."""
+    for buffers in list(_everywhere):
+        buffers.clear()
 
 
 def take(name: str, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -27,7 +27,6 @@ import numpy as np
 
 from sillar.backends.base import Array
 from sillar.backends.numpy import threads
-from sillar.backends.numpy.memory import give_back
 from sillar.errors import BackendError
 
 SPIN = 2e-4  # seconds to look for the next turn before going to sleep
@@ -88,7 +87,6 @@ class Team:
     def __init__(self, parts: Sequence[Callable[[], Iterator[None]]]) -> None:
         self.process = os.getpid()
         self.orders = shared((1 + len(ERRORS),), np.int64)
-        give_back()  # or each child has a copy of what its parent writes over
         self.members = [_Member(part, self.orders) for part in parts]
         weakref.finalize(self, _end, self.process, self.orders, self.members)
 
