@@ -20,7 +20,7 @@ PRODUCTS = frozenset(  # primitives whose operands may be halves: they add in fl
     ("matmul", "einsum", "conv", "conv_input", "conv_weight")
 )
 VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "getitem"))
-CHEAP = frozenset(("add", "subtract", "multiply", "divide", "negative"))
+CHEAP = frozenset(("add", "subtract", "multiply", "divide", "negative", "concat"))
 PASSES = 2  # what is made again in so many cheap calls is not stored
 LEAST = 1024  # elements: what is smaller is not worth two calls
 
@@ -50,6 +50,10 @@ def _widen(xp: Any, x: Array, *, dtype: Any) -> Array:
     return xp.widen(x, dtype)
 
 
+def _keep(xp: Any, x: Array, w: Array, *, cell: str, stored: str) -> Array:
+    return xp.recurrent_keep_half(cell, x, w, stored)
+
+
 def _places(xp: Any, x: Array, *, window: Any) -> Array:
     return xp.max_places(x, window)
 
@@ -59,6 +63,7 @@ def _unplace(xp: Any, g: Array, places: Array, *, size: Any, window: Any) -> Arr
 
 
 PLACES, UNPLACE = _Move(_places, "max_places"), _Move(_unplace, "max_unplace")
+KEEP = _Move(_keep, "recurrent_keep")
 NARROW, WIDEN = _Move(_narrow, "narrow"), _Move(_widen, "widen")
 
 
@@ -95,6 +100,7 @@ class _Rewriting:
         self.dtype, self.stored = dtype, backend.half(dtype)
         self.backend, self.fast = backend, backend.fast_half
         self.early, self.late = _parts(trace)
+        self.early = [self._narrowly(call) for call in self.early]
         self.makers = {c.output: c for c in self.early if c.output is not None}
         self.needed = set(self._needed())
         self.first: list[Any] = []  # calls on what is there before the step
@@ -167,9 +173,25 @@ class _Rewriting:
         static = {"window": window, "size": tuple(self.kinds[x][0][1:3])}
         return _Call(UNPLACE, (g, places), static, call.output)
 
+    def _narrowly(self, call: Any) -> Any:
+        """Return a call with one that narrows what it makes by itself in its place."""
+        known = hasattr(self.backend, "recurrent_keep_half")
+        if _name(call) != "recurrent_keep" or not known:
+            return call
+        (batch, width), dtype = self.kinds[call.output]
+        if not str(dtype).endswith("float32"):
+            return call
+        x, w = call.inputs
+        width += (self.kinds[x][0][0] + 1) * self.kinds[w][0][0]  # x, 1, 1, h are wide
+        self.kinds[call.output] = (batch, width), self.stored
+        static = call.static | {"stored": self.dtype}
+        return _Call(KEEP, call.inputs, static, call.output)
+
     def _late(self, i: int) -> int:
         """Return what stands for value i in the backward pass."""
         if i in self.trace.outputs or i not in self.makers:
+            return i
+        if self.makers[i].primitive is KEEP:
             return i
         if i not in self.again:
             self.again[i] = self._brought_back(i)

@@ -89,3 +89,30 @@ def test_large_values_saturate(cell):
     with np.errstate(all="raise", under="ignore"):
         for part in computed(NUMPY, cell, x * 1e4, w * 1e4, g):
             assert np.isfinite(part).all()
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float16"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    "sizes", [(3, 2, 5, 7), (1, 1, 1, 1), (4, 3, 3, 1030), (2, 1, 3, 0)]
+)
+def test_a_sweep_narrows_what_its_cell_keeps(cell, stored, sizes):
+    steps, n_in, n, batch = sizes
+    x, w, g = drawn(cell, steps, n_in, batch, n, "float32")
+    whole = NUMPY.recurrent_keep(cell, x, w)
+    kept = NUMPY.recurrent_keep_half(cell, x, w, stored)
+    assert kept.dtype == NUMPY.half(stored)
+    for last in (True, False):  # outputs are not rounded
+        np.testing.assert_array_equal(
+            *(NUMPY.recurrent_output(cell, x, w, k, last) for k in (whole, kept))
+        )
+    expected, got = (
+        NUMPY.recurrent_slopes(cell, g, x, w, k, True) for k in (whole, kept)
+    )
+    assert got.dtype == np.float32
+    for gradient in (
+        lambda k, s: NUMPY.recurrent_input(cell, x, w, s),
+        lambda k, s: NUMPY.recurrent_weight(cell, x, w, k, s, True),
+    ):
+        a, b = gradient(whole, expected), gradient(kept, got)
+        assert np.linalg.norm(a - b) <= 0.02 * np.linalg.norm(a)

@@ -53,7 +53,7 @@ class NumpyBackend(Backend):
     batch_norm_weight = staticmethod(normalization.batch_norm_weight)
     attention_slope = staticmethod(attention.attention_slope)
     attention = staticmethod(attention.attention)  # last: it takes the module's name
-    recurrent_keep = staticmethod(recurrent.keep)
+    recurrent_keep = recurrent_keep_half = staticmethod(recurrent.keep)
     recurrent_output = staticmethod(recurrent.output)
     recurrent_slopes = staticmethod(recurrent.slopes)
     recurrent_input = staticmethod(recurrent.input_gradient)

@@ -4,7 +4,9 @@ Features come before examples, so that a gate is one contiguous piece, a step is
 product of matrices, and both biases are rows of it. A sigmoid is a tanh of half its
 argument, and the halves are in the weights. A block's memory is contiguous: the arrays
 that the kernels hand on have the batch first, and only these kernels read the rest. On
-the way back, the gradients of a block are made while its slopes are in cache.
+the way back, the gradients of a block are made while its slopes are in cache. In mixed
+precision the rows of the cell, which are most of what is kept, are narrowed step by
+step while they are in cache; operands of products stay as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import threads
+from sillar.backends.numpy import half, threads
 from sillar.backends.recurrent import GATES, Sizes, sizes
 
 BLOCK = 512  # examples
@@ -25,7 +27,7 @@ SHORT = 1 << 24  # multiplications in a product that one thread does sooner than
 
 
 class _Kernel(NamedTuple):
-    """A cell: how many times `hidden` rows a step keeps, and how it goes both ways."""
+    """A cell: how many times `hidden` rows of its own it keeps, and how it goes."""
 
     kept: int
     forward: Callable[..., None]
@@ -34,28 +36,33 @@ class _Kernel(NamedTuple):
     weight: Callable[..., None]
 
 
-def keep(cell: str, x: Array, w: Array) -> Array:
+def keep(cell: str, x: Array, w: Array, stored: str | None = None) -> Array:
     """Return what the gradients need, with the outputs in it: (batch, ...).
 
-    For each step and one more: the rows x, 1, 1, h, and then those of the cell.
+    For each step and one more: the rows x, 1, 1, h, and then those of the cell, which
+    are in 16 bits if `stored` is "bfloat16" or "float16".
     """
     size, kernel = sizes(cell, x, w), KERNELS[cell]
     n, batch = size.hidden, x.shape[2]
-    rows = size.rows + kernel.kept * n
-    out = np.empty((batch, (size.steps + 1) * rows), np.result_type(x, w))
+    dtype = np.result_type(x, w)
+    kind = half.half(stored) if stored else dtype
+    out = np.empty((batch, (size.steps + 1) * _room(size, cell, kind)), kind)
     halves = np.ones(w.shape[1], w.dtype)
     halves[: 2 * n] = 0.5
     halves[3 * n :] = 0.5
     turned = np.multiply(w, halves).T.copy()
 
     def work(b: slice) -> None:
-        s = _steps(out, b, rows)
-        s[:-1, : size.n_in] = x[:, :, b]
-        s[:-1, size.n_in : size.n_in + 2] = 1
-        s[0, size.n_in + 2 : size.rows + n] = 0  # h, and an LSTM's c
-        scratch = np.empty((GATES[cell] * n, s.shape[2]), out.dtype)
+        kept = _Kept(out, b, size, cell)
+        kept.rows[:-1, : size.n_in] = x[:, :, b]
+        kept.rows[:-1, size.n_in : size.n_in + 2] = 1
+        kept.rows[0, size.n_in + 2 :] = 0  # h
+        kept.cell(0)[:n] = 0  # an LSTM's c
+        scratch = np.empty((GATES[cell] * n, kept.rows.shape[2]), dtype)
         for t in range(size.steps):
-            kernel.forward(turned, s[t], s[t + 1], size, _used(size, t), scratch)
+            kernel.forward(turned, kept, t, _used(size, t), scratch)
+            kept.put(t)
+        kept.put(size.steps)
 
     _each_block(work, batch, w.size)
     return out
@@ -65,10 +72,9 @@ def output(cell: str, x: Array, w: Array, kept: Array, last: bool) -> Array:
     """Return the outputs (time, hidden, batch), or the last one alone."""
     size, batch = sizes(cell, x, w), len(kept)
     first = size.steps if last else 1
-    out = np.empty((size.steps + 1 - first, size.hidden, batch), kept.dtype)
+    out = np.empty((size.steps + 1 - first, size.hidden, batch), np.result_type(x, w))
     for b in _blocks(batch):
-        s = _steps(kept, b, kept.shape[1] // (size.steps + 1))
-        out[:, :, b] = s[first:, size.rows - size.hidden : size.rows]
+        out[:, :, b] = _Kept(kept, b, size, cell).rows[first:, -size.hidden :]
     return out
 
 
@@ -80,22 +86,25 @@ def slopes(cell: str, g: Array, x: Array, w: Array, kept: Array, inputs: bool) -
     size, kernel = sizes(cell, x, w), KERNELS[cell]
     n, batch = size.hidden, len(kept)
     room = -(-w.size // max(1, batch // len(_blocks(batch))))
-    out = np.empty((batch, inputs * size.steps * size.n_in + room), kept.dtype)
+    width, dtype = inputs * size.steps * size.n_in + room, np.result_type(g, w)
+    out = np.empty((batch, width), dtype)
 
     def work(b: slice) -> None:
-        s = _steps(kept, b, kept.shape[1] // (size.steps + 1))
+        block, examples = _Kept(kept, b, size, cell), b.stop - b.start
         dx, dw = _gradients(out, b, size, w, inputs)
-        d = np.empty((4 * n, s.shape[2]), out.dtype)
-        scratch, product = np.empty((6 * n, s.shape[2]), out.dtype), np.empty_like(dw)
+        d = np.empty((4 * n, examples), dtype)
+        scratch, product = np.empty((6 * n, examples), dtype), np.empty_like(dw)
         scratch[: 2 * n] = dw[...] = 0  # dh and dc
+        block.get(size.steps)
         for t in reversed(range(size.steps)):
+            block.get(t)
             if t >= size.steps - len(g):  # the others have no gradient
                 scratch[:n] += g[t - size.steps, :, b]
-            kernel.backward(s[t], s[t + 1], d, size, scratch)
+            kernel.backward(block, t, d, scratch)
             if inputs:
                 np.matmul(w[: size.n_in], d[: w.shape[1]], out=dx[t])
             used = _used(size, t)
-            kernel.weight(s[t, :used], d, size, product[:, :used])
+            kernel.weight(block.rows[t, :used], d, size, product[:, :used])
             dw[:, :used] += product[:, :used]
             if t:
                 kernel.carry(w[-n:], d, size, scratch)
@@ -141,37 +150,33 @@ def _used(size: Sizes, t: int) -> int:
     return size.rows if t else size.n_in + 2
 
 
-def _lstm_forward(
-    w: Array, now: Array, new: Array, size: Sizes, used: int, scratch: Array
-) -> None:
-    """Do a step: rows c, i, f, g, o of `now`, then h and c of `new`."""
-    k, n = size.rows, size.hidden
-    gates, product, c = now[k + n :], scratch[:n], new[k : k + n]
-    np.matmul(w[:, :used], now[:used], out=gates)
+def _lstm_forward(w: Array, kept: _Kept, t: int, used: int, scratch: Array) -> None:
+    """Do a step: rows c, i, f, g, o now, then h and c of the next step."""
+    now, new, n = kept.cell(t), kept.cell(t + 1), kept.hidden
+    gates, product, c = now[n:], scratch[:n], new[:n]
+    np.matmul(w[:, :used], kept.rows[t, :used], out=gates)
     np.tanh(gates, out=gates)
     _to_sigmoid(gates[: 2 * n])
     _to_sigmoid(gates[3 * n :])
     i, f, g, o = _cut(gates, 4)
-    np.multiply(f, now[k : k + n], out=c)
+    np.multiply(f, now[:n], out=c)
     np.multiply(i, g, out=product)
     c += product
     np.tanh(c, out=product)
-    np.multiply(o, product, out=new[k - n : k])
+    np.multiply(o, product, out=kept.rows[t + 1, -n:])
 
 
-def _lstm_backward(
-    now: Array, new: Array, d: Array, size: Sizes, scratch: Array
-) -> None:
+def _lstm_backward(kept: _Kept, t: int, d: Array, scratch: Array) -> None:
     """Write the slopes d of a step, and take dc to the step before."""
-    k, n = size.rows, size.hidden
-    h = new[k - n : k]
-    dh, dc, t, p = _cut(scratch[: 4 * n], 4)
-    c, i, f, g, o = _cut(now[k:], 5)
+    n = kept.hidden
+    h = kept.rows[t + 1, -n:]
+    dh, dc, a, p = _cut(scratch[: 4 * n], 4)
+    c, i, f, g, o = _cut(kept.cell(t), 5)
     di, df, dg, do = _cut(d, 4)
     _times_rest(dh, h, o, h, do)  # dh tanh(c') o (1 - o)
-    np.tanh(new[k : k + n], out=t)
-    _times_rest(dh, h, t, o, t)  # dh o (1 - tanh(c')^2)
-    dc += t
+    np.tanh(kept.cell(t + 1)[:n], out=a)
+    _times_rest(dh, h, a, o, a)  # dh o (1 - tanh(c')^2)
+    dc += a
     np.multiply(i, g, out=p)
     _times_rest(dc, p, i, p, di)  # dc g i (1 - i)
     _times_rest(dc, p, g, i, dg)  # dc i (1 - g^2)
@@ -190,44 +195,42 @@ def _lstm_weight(rows: Array, d: Array, size: Sizes, out: Array) -> None:
     np.matmul(d, rows.T, out=out)
 
 
-def _gru_forward(
-    w: Array, now: Array, new: Array, size: Sizes, used: int, scratch: Array
-) -> None:
-    """Do a step: rows r, z, n, q = W_hh h + b_hh of `now`, then h of `new`."""
-    k, n, cut = size.rows, size.hidden, size.n_in + 1
-    a, q = now[k : k + 3 * n], now[k + 3 * n :]
-    np.matmul(w[:, :cut], now[:cut], out=a)
-    np.matmul(w[:, cut:used], now[cut:used], out=scratch)
+def _gru_forward(w: Array, kept: _Kept, t: int, used: int, scratch: Array) -> None:
+    """Do a step: rows r, z, n, q = W_hh h + b_hh now, then h of the next step."""
+    rows, n = kept.rows[t], kept.hidden
+    cut = len(rows) - n - 1
+    a, q = kept.cell(t)[: 3 * n], kept.cell(t)[3 * n :]
+    np.matmul(w[:, :cut], rows[:cut], out=a)
+    np.matmul(w[:, cut:used], rows[cut:used], out=scratch)
     a[: 2 * n] += scratch[: 2 * n]
     _tanh_to_sigmoid(a[: 2 * n])
     r, z, m = _cut(a, 3)
     q[...] = scratch[2 * n :]
-    h, product = new[k - n : k], scratch[:n]
+    h, product = kept.rows[t + 1, -n:], scratch[:n]
     np.multiply(r, q, out=product)
     m += product
     np.tanh(m, out=m)
-    np.subtract(now[k - n : k], m, out=h)
+    np.subtract(rows[-n:], m, out=h)
     h *= z
     h += m
 
 
-def _gru_backward(
-    now: Array, new: Array, d: Array, size: Sizes, scratch: Array
-) -> None:
+def _gru_backward(kept: _Kept, t: int, d: Array, scratch: Array) -> None:
     """Write the slopes d of a step, and keep what of dh goes straight through."""
-    k, n = size.rows, size.hidden
-    dh, through, t = _cut(scratch[: 3 * n], 3)
-    r, z, m, q = _cut(now[k:], 4)
+    n = kept.hidden
+    dh, through, a = _cut(scratch[: 3 * n], 3)
+    cell = kept.cell(t)
+    r, z, m, q = _cut(cell, 4)
     dr, dz, dm, dq = _cut(d, 4)
-    np.subtract(now[k - n : k], m, out=dz)
+    np.subtract(kept.rows[t, -n:], m, out=dz)
     dz *= dh
     np.multiply(dh, z, out=through)
     np.subtract(dh, through, out=dm)
-    _one_minus_square(m, t)
-    dm *= t
+    _one_minus_square(m, a)
+    dm *= a
     np.multiply(dm, r, out=dq)
     np.multiply(dm, q, out=dr)
-    _times_slope_of_sigmoid(d[: 2 * n], now[k : k + 2 * n], scratch[4 * n :])
+    _times_slope_of_sigmoid(d[: 2 * n], cell[: 2 * n], scratch[4 * n :])
 
 
 def _gru_carry(w: Array, d: Array, size: Sizes, scratch: Array) -> None:
@@ -286,9 +289,41 @@ def _times_slope_of_sigmoid(d: Array, y: Array, scratch: Array) -> None:
     d *= scratch
 
 
-def _steps(array: Array, b: slice, rows: int) -> Any:
-    """Return a block's memory as (steps, rows, examples)."""
-    return array[b].reshape(array.shape[1] // rows, rows, b.stop - b.start)
+def _room(size: Sizes, cell: str, dtype: Any) -> int:
+    """Return how many elements a step of an example takes in memory of a data type."""
+    own = KERNELS[cell].kept * size.hidden
+    return size.rows + own if dtype.itemsize > 2 else 2 * size.rows + own + own % 2
+
+
+class _Kept:
+    """What a block keeps for each step: the rows x, 1, 1, h, and those of its cell."""
+
+    def __init__(self, array: Array, b: slice, size: Sizes, cell: str) -> None:
+        self.hidden, self.halves = size.hidden, array.dtype.itemsize == 2
+        steps, examples = size.steps + 1, b.stop - b.start
+        own = KERNELS[cell].kept * size.hidden
+        flat = array[b].reshape(steps, examples * _room(size, cell, array.dtype))
+        end = examples * size.rows * (2 if self.halves else 1)
+        rows = flat[:, :end].view(np.float32) if self.halves else flat[:, :end]
+        self.rows = rows.reshape(steps, size.rows, examples)
+        cells = flat[:, end : end + examples * own]
+        self.cells = cells.reshape(steps, own, examples)
+        if self.halves:  # two steps in a type to compute in, the others in theirs
+            self.wide = np.zeros((2, own, examples), np.float32)
+
+    def cell(self, t: int) -> Any:
+        """Return the rows of the cell at a step: (kept * hidden, examples)."""
+        return self.wide[t % 2] if self.halves else self.cells[t]
+
+    def put(self, t: int) -> None:
+        """Keep the rows of the cell at a step."""
+        if self.halves:
+            half.narrow_into(self.wide[t % 2], self.cells[t])
+
+    def get(self, t: int) -> None:
+        """Take the rows of the cell at a step out of what is kept."""
+        if self.halves:
+            half.widen_into(self.cells[t], self.wide[t % 2])
 
 
 def _cut(rows: Array, count: int) -> Any:

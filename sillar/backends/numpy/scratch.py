@@ -20,26 +20,28 @@ from sillar.backends.numpy.memory import aligned
 BUFFER = 512  # elements of a buffer of NumPy's own, 8192 otherwise
 
 
-class _Buffers(dict[str, Any]):
+class _Thread:
     """What names stand for in one thread."""
 
-    __hash__ = object.__hash__  # known by itself, whatever it holds
+    def __init__(self) -> None:
+        self.buffers: dict[str, Any] = {}
 
 
 class _Kept(threading.local):
     def __init__(self) -> None:
-        self.buffers = _Buffers()
-        _everywhere.add(self.buffers)
+        self.thread = _Thread()  # it goes when the thread goes
+        self.buffers = self.thread.buffers
+        _everywhere.add(self.thread)
 
 
-_everywhere: weakref.WeakSet[_Buffers] = weakref.WeakSet()
+_everywhere: weakref.WeakSet[_Thread] = weakref.WeakSet()
 _kept = _Kept()
 
 
 def forget() -> None:
     """Let go of what all threads keep; a kernel at work is not disturbed."""
-    for buffers in list(_everywhere):
-        buffers.clear()
+    for thread in list(_everywhere):
+        thread.buffers.clear()
 
 
 def take(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
