@@ -85,6 +85,13 @@ class Backend(ABC):
         """Return where the first element of an array lies in memory."""
         return int(array.__array_interface__["data"][0])
 
+    def lasting(self, array: Array) -> Array:
+        """Return the array where processes that do parts of a step see it, if it pays.
+
+        It may be the array itself, or a copy that takes its place for good.
+        """
+        return array
+
     @property
     def on_host(self) -> bool:
         """Say whether reading an array waits for no device."""

@@ -16,6 +16,8 @@ class Work(NamedTuple):
     `run(*inputs, *numbers())` writes to `arrays` and nothing else. It may be part of a
     program that is kept while the cells of `arrays` and `known` are the same;
     `numbers` go in at each call, and `done()` notes in Python that it has happened.
+    If it does the same to each element of vectors, `stretch(place)` returns `run` of
+    one input for those at a place alone, a slice.
     """
 
     arrays: tuple[Array, ...]
@@ -23,6 +25,7 @@ class Work(NamedTuple):
     numbers: Callable[[], tuple[float, ...]] = tuple
     done: Callable[[], None] = lambda: None
     known: Any = None
+    stretch: Callable[[slice], Callable[..., None]] | None = None
 
 
 def work_of(effect: Any) -> Work | None:

@@ -125,9 +125,8 @@ class Parameters(Mapping[str, Parameter]):
             self._vector = self._common_vector()
         if self._vector is None:
             arrays = {path: valued(p.data) for path, p in self.items()}
-            types = [p.dtype for p in self.values()]
-            dtype = np.result_type(*types) if types else np.float32
-            self.lay_out(dtype, lambda path, p: arrays[path])
+            types = [p.dtype for p in self.values()] or [np.float32]
+            self.lay_out(np.result_type(*types), lambda path, p: arrays[path])
         self._views = tuple((p, p.data) for p in self.values())
         return self._vector
 
@@ -172,12 +171,16 @@ class Parameters(Mapping[str, Parameter]):
         first = next((p.data for p in self.values() if p.data is not None), None)
         home = backend or (load("numpy") if first is None else backend_of(first))
         values = {path: value(path, p) for path, p in self.items()}
-        self._vector = vector = home.from_numpy(np.empty(self.size, dtype))
-        for path, place in self.slices.items():
-            p = self._named[path]
-            p.data = vector[place].reshape(p.shape)
+        self.look_at(vector := home.from_numpy(np.empty(self.size, dtype)))
+        for path, p in self.items():
             home.assign(p.data, values[path])
         return vector
+
+    def look_at(self, vector: Array) -> None:
+        """Make every parameter a view at its place in the vector."""
+        self._vector = vector
+        for p, place in zip(self.values(), self.slices.values(), strict=True):
+            p.data = vector[place].reshape(p.shape)
 
     def _is_view_of(self, vector: Array | None) -> bool:
         """Say whether every parameter is a view at its place in `vector`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -81,7 +81,11 @@ class Optimizer(ABC):
                 " model.parameters()"
             )
         transforms, shrunk = _all_transforms(name, transforms), _places(params, penalty)
-        self._rule = self.init(params.vector)
+        home = backend_of(params.vector)
+        if (vector := home.lasting(params.vector)) is not params.vector:
+            params.look_at(vector)
+        state = self.init(vector)
+        self._rule = {name: home.lasting(array) for name, array in state.items()}
         self._compiled_for = None
         self._params, self._transforms = params, transforms
         for transform in transforms:
@@ -190,9 +194,24 @@ class Optimizer(ABC):
             return None
         arrays = self.params.vector, *self._rule.values()
         known = repr((self._fixed(), self._transforms, self._penalty))
-        return Work(arrays, self._descend_with, self._numbers, self._count, known)
+        alone = not self._transforms and self._penalty is None
+        even = alone and self._compiled_rule(self.params.vector) is not None
+        work = Work(arrays, self._descend_with, self._numbers, self._count, known)
+        return work._replace(stretch=self._stretch) if even else work
 
     _descend.work = _work  # type: ignore[attr-defined]
+
+    def _stretch(self, place: slice) -> Callable[..., None]:
+        """Return `_descend_with` of one input, for the elements at a place."""
+        rule, kept = self._compiled_rule(self.params.vector), []
+        p, *state = (a[place] for a in (self.params.vector, *self._rule.values()))
+
+        def run(g: Array, lr: float, t: int) -> None:
+            if not kept or kept[0] is not g:
+                kept[:] = g, rule.whole([p, g[place], *state])
+            rule.run(kept[1], lr, t)
+
+        return run
 
     def _descend_with(self, g: Array, *more: Any) -> None:
         *where, lr, t = more

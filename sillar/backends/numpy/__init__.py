@@ -21,12 +21,15 @@ from sillar.backends.numpy import (
     reductions,
     scatter,
     select,
+    sharing,
     softmax,
     special,
     threads,
 )
 from sillar.backends.numpy.half import narrow, widen
 from sillar.errors import BackendError
+
+LARGE = 1 << 20  # bytes of a vector that several processes go over sooner than one
 
 
 class NumpyBackend(Backend):
@@ -79,6 +82,13 @@ class NumpyBackend(Backend):
         if device not in (None, "cpu"):
             raise BackendError(f"numpy: expected the device 'cpu', got {device!r}")
         return array
+
+    def lasting(self, array: Array) -> Array:
+        many = threads.processes() and threads.threads() > 1
+        part = array.base is not None and array.base.nbytes > array.nbytes
+        if not many or part or array.nbytes < LARGE:
+            return array
+        return sharing.lasting(array)
 
     def assign(self, array: Array, value: Array) -> Array:
         array[...] = value

@@ -16,7 +16,8 @@ import numpy as np
 from sillar.backends.base import Array
 from sillar.backends.numpy import scratch, threads
 from sillar.backends.numpy.memory import empty, give_back
-from sillar.backends.numpy.team import Mirror, Team, shared
+from sillar.backends.numpy.sharing import shared
+from sillar.backends.numpy.team import Mirror, Team
 
 Kind = tuple[tuple[int, ...], Any]
 Part = Callable[..., Iterator[None]]  # arguments to a generator of stages
@@ -38,6 +39,7 @@ class Threads:
         parts: Sequence[Part],
         kinds: Sequence[Kind],
         after_effects: Set[int],
+        held: Sequence[Callable[[], bool]],
     ) -> Callable[..., Any]:
         """Return run(advance, *arguments); `advance` does a stage of each part."""
 
@@ -53,8 +55,8 @@ class Threads:
 class Processes:
     """A process for each part, the first of which is this one.
 
-    In a copy of this process, forked by somebody else, nobody works for it: there the
-    function that `otherwise` makes is called.
+    In a copy of this process, forked by somebody else, nobody works for it: there, or
+    where children no longer know what to do, that which `otherwise` makes is called.
     """
 
     wider = 1
@@ -76,15 +78,19 @@ class Processes:
         parts: Sequence[Part],
         kinds: Sequence[Kind],
         after_effects: Set[int],
+        held: Sequence[Callable[[], bool]],
     ) -> Callable[..., Any]:
-        """Return run(advance, *arguments); `advance` does a stage of each part."""
+        """Return run(advance, *arguments); `advance` does a stage of each part.
+
+        Of effects that parts do, `held` say whether children still know what to do.
+        """
         given = [shared(*kind) for kind in kinds]
         first, *others = (partial(part, *given) for part in parts)
         with threads.single_threaded_blas():  # which children keep
             team = Team(others)
 
         def replay(*args: Array) -> Any:
-            if not team.is_ours():
+            if not team.is_ours() or not all(hold() for hold in held):
                 return self._instead(args)
             for box, array in zip(given, args, strict=True):
                 np.copyto(box, array)

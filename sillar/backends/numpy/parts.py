@@ -13,11 +13,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sillar.backends.base import Array
 from sillar.backends.numpy import threads
 from sillar.backends.numpy.crew import Processes, Threads
+from sillar.backends.numpy.inserted import add_up, cut_out, effect, line, load, same
 from sillar.backends.numpy.plan import VIEWS, Writer, settle
 from sillar.backends.numpy.split import (
     Cut,
@@ -29,6 +28,7 @@ from sillar.backends.numpy.split import (
     part_of,
     split,
 )
+from sillar.backends.numpy.stretch import Stretches, stretches
 from sillar.backends.numpy.work import work
 
 WORTH = 2e7  # arithmetic operations that take longer than to start another thread
@@ -38,28 +38,24 @@ def compile_parts(
     trace: Any, calls: Sequence[Any], backend: Any, *, count: int, reuse: bool
 ) -> Callable[..., Any] | None:
     """Return the step in `count` parts; None if that would not be faster."""
-    if any(state for state in _cut_arguments(trace).values()):
-        homes, calls = settle(trace, calls, backend)
-        try:
-            schedule = _Schedule(trace, calls, homes)
-        except EntangledError:
-            return None
-        if schedule.n >= 2 * count and schedule.pays(count):
-            return _in_crew(trace, schedule, backend, count=count, reuse=reuse)
-    return None
+    if not any(state for state in _cut_arguments(trace).values()):
+        return None
+    homes, calls = settle(trace, calls, backend)
+    alone = threads.processes()
+    try:
+        schedule = _Schedule(trace, calls, homes, count if alone else 1)
+    except EntangledError:
+        return None
+    if schedule.n < 2 * count or not schedule.pays(count):
+        return None
 
-
-def _in_crew(
-    trace: Any, schedule: _Schedule, backend: Any, *, count: int, reuse: bool
-) -> Callable[..., Any]:
-    """Return the step in parts, done by processes where that can be, or by threads."""
-
-    def built(crew: Threads | Processes) -> Callable[..., Any]:
+    def built(schedule: _Schedule, crew: Threads | Processes) -> Callable[..., Any]:
         return _Builder(trace, schedule, backend, count, crew).function(reuse)
 
-    if threads.processes():
-        return built(Processes(otherwise=lambda: built(Threads())))
-    return built(Threads())
+    def by_threads() -> Callable[..., Any]:
+        return built(_Schedule(trace, calls, homes, 1), Threads())
+
+    return built(schedule, Processes(by_threads)) if alone else by_threads()
 
 
 def _cut_arguments(trace: Any) -> dict[int, State]:
@@ -73,15 +69,22 @@ class _Placed(NamedTuple):
     """A call and how it is split; None if the main thread does it."""
 
     call: Any
-    split: Split | None
+    split: Split | Stretches | None
 
 
 class _Schedule:
-    """In which stage each call is done; the odd stages are those in parts."""
+    """In which stage each call is done; the odd stages are those in parts.
+
+    Effects are done by `count` processes if they can be, or by one.
+    """
 
     def __init__(
-        self, trace: Any, calls: Sequence[Any], homes: dict[int, Array]
+        self, trace: Any, calls: Sequence[Any], homes: dict[int, Array], count: int
     ) -> None:
+        self.count, self.stretches = count, list[Stretches]()
+        self.sums: dict[
+            int, int
+        ] = {}  # what parts read of a whole value, and its number
         self.trace, self.kinds, self.constants = trace, [*trace.kinds], homes
         self.states: dict[int, State] = _cut_arguments(trace)
         first = next(i for i, s in self.states.items() if s)
@@ -104,10 +107,18 @@ class _Schedule:
 
     def pays(self, count: int) -> bool:
         """Say whether every stage in parts has enough to do."""
-        return self.work > WORTH * (self.last + 1) * count
+        stages = self.last + 1 - 2 * len(self.stretches)
+        return self.work > WORTH * stages * count
 
     def _place(self, call: Any) -> None:
-        call, found = self._split(call)
+        divides = call.effect and self.count > 1 and len(call.inputs) == 1
+        shares = stretches(call.effect, self.count) if divides else None
+        if shares is not None:
+            self._stretch(call, shares)
+        else:
+            self._place_call(*self._split(call))
+
+    def _place_call(self, call: Any, found: Split | None) -> None:
         stage = 0 if found is None else 1
         for i in call.inputs:
             if not isinstance(i, tuple):
@@ -123,6 +134,23 @@ class _Schedule:
         if call.output is not None:
             self.made_in[call.output] = stage
             self.states[call.output] = found and found.state
+
+    def _stretch(self, call: Any, shares: Stretches) -> None:
+        """Place an effect that every part does a share of."""
+        inputs = tuple(self._sum(i) if self.states.get(i) else i for i in call.inputs)
+        after = [self._ready(i, True) for i in inputs]
+        stage = max(*after, self.fence + 1, self.read + 1)
+        self.fence = stage + 1
+        self.stretches.append(shares)
+        placed = _Placed(call._replace(inputs=inputs), shares)
+        self.stages.setdefault(stage, []).append(placed)
+
+    def _sum(self, i: int) -> int:
+        """Return the number under which parts know all of a value that is in parts."""
+        number = len(self.kinds)
+        self.kinds.append(self.kinds[i])
+        self.sums[number], self.made_in[number] = i, self._ready(i, False)
+        return number
 
     def _split(self, call: Any) -> tuple[Any, Split | None]:
         """Return the call, with totals for what it needs them of, and how it splits."""
@@ -151,7 +179,7 @@ class _Schedule:
         if i not in self.totals:
             self.totals[i] = len(self.kinds)
             self.kinds.append(self.kinds[i])
-            self._place(_load(_same, i, self.totals[i]))
+            self._place(load(same, i, self.totals[i]))
         return self.totals[i]
 
     def _ready(self, i: int, in_parts: bool) -> int:
@@ -182,23 +210,25 @@ class _Builder:
         self.shares = [slice(*pair) for pair in pairwise(bounds)]
         self.constants = schedule.constants
         self.kinds = schedule.kinds
-        self.boxes = {i: crew.empty(*self.kinds[i]) for i in self._crossing()}
+        boxes = {i: crew.empty(*self.kinds[i]) for i in self._crossing()}
+        self.boxes = boxes | {i: boxes[k] for i, k in schedule.sums.items()}
         self.seen = crew.see({i: schedule.constants[i] for i in self._looked_at()})
-        self.parts = [_Part(self, share) for share in self.shares]
+        self.parts = [_Part(self, k, share) for k, share in enumerate(self.shares)]
 
     def function(self, reuse: bool) -> Callable[..., Any]:
         """Return the function of the trace's arguments that runs all stages."""
         run = self._main(reuse)
         parts = [part.function() for part in self.parts]
         kinds = [self.kinds[i] for i in self.trace.arguments]
-        return self.crew.function(run, parts, kinds, self._after_effects())
+        held = [shares.hold for shares in self.schedule.stretches]
+        return self.crew.function(run, parts, kinds, self._after_effects(), held)
 
     def _after_effects(self) -> set[int]:
         """Return the stages in parts before which an effect may write a constant."""
         return {
             stage + 1
             for stage, placed in self.schedule.stages.items()
-            if any(call.effect is not None for call, _ in placed)
+            if stage % 2 == 0 and any(call.effect is not None for call, _ in placed)
         }
 
     def _looked_at(self) -> set[int]:
@@ -218,16 +248,20 @@ class _Builder:
                     whole = not isinstance(i, tuple) and not self.schedule.states.get(i)
                     if whole and i in self.schedule.made_in:
                         found.add(i)
-        return found
+        return found - self.schedule.sums.keys()
 
     def _main(self, reuse: bool) -> Callable[..., Any]:
         calls: list[Any] = []
         for stage in range(self.schedule.last + 1):
+            placed = self.schedule.stages.get(stage, ())
             if stage % 2:
-                calls.append(_line("advance()"))
+                shared = [p.split for p in placed if isinstance(p.split, Stretches)]
+                calls += [effect(shares.note) for shares in shared]
+                calls.append(line("advance()"))
                 calls += self._sums(stage)
+                calls += [effect(shares.work.done) for shares in shared]
             else:
-                calls += [p.call for p in self.schedule.stages.get(stage, ())]
+                calls += [p.call for p in placed]
         own = {c.output for c in calls}
         writer = Writer(
             calls,
@@ -249,15 +283,15 @@ class _Builder:
         for i in sorted(self.schedule.whole):
             if self.schedule.made_in[i] == stage and self.schedule.states[i] == Term():
                 terms = [part.boxes[i] for part in self.parts]
-                found.append(_effect(partial(_add_up, terms, self.boxes[i])))
+                found.append(effect(partial(add_up, terms, self.boxes[i])))
         return found
 
 
 class _Part:
     """One share of the batch: its calls, on its own values."""
 
-    def __init__(self, builder: _Builder, share: slice) -> None:
-        self.builder, self.share = builder, share
+    def __init__(self, builder: _Builder, number: int, share: slice) -> None:
+        self.builder, self.number, self.share = builder, number, share
         self.schedule = builder.schedule
         self.kinds = [
             (self._cut_shape(i, shape), dtype)
@@ -281,9 +315,13 @@ class _Part:
         """Return a generator that does one stage at a time."""
         for stage in range(1, self.schedule.last + 1, 2):
             for call, found in self.schedule.stages.get(stage, ()):
-                assert found is not None
-                self._add(call, found)
-            self.calls.append(_line("yield"))
+                if isinstance(found, Stretches):
+                    call = call._replace(effect=found.shares[self.number])
+                    self.calls.append(call)
+                else:
+                    assert found is not None
+                    self._add(call, found)
+            self.calls.append(line("yield"))
         given = self.builder.trace.arguments
         writer = Writer(
             self.calls,
@@ -323,8 +361,8 @@ class _Part:
             if i in self.homes:
                 self.homes[number] = part_of(self.homes[i], axis, share)
             else:
-                cut = partial(_cut_out, axis=axis, share=share)
-                self.calls.append(_load(cut, i, number))
+                cut = partial(cut_out, axis=axis, share=share)
+                self.calls.append(load(cut, i, number))
         return self.pieces[i, axis]
 
     def _cut_shape(self, i: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -337,46 +375,3 @@ class _Part:
 
     def _scaled(self, unit: int) -> slice:
         return slice(self.share.start * unit, self.share.stop * unit)
-
-
-class _Step(NamedTuple):
-    """A call that no trace recorded."""
-
-    primitive: Any
-    inputs: tuple[Any, ...]
-    static: dict[str, Any]
-    output: int | None
-    effect: Any = None
-
-
-class _Load(NamedTuple):
-    """What takes the place of a primitive: it cuts a share out of an argument."""
-
-    forward: Callable[..., Array]
-    name: str = "load"
-
-
-def _line(text: str) -> _Step:
-    return _Step(None, (), {}, None, text)
-
-
-def _effect(function: Callable[[], None]) -> _Step:
-    return _Step(None, (), {}, None, function)
-
-
-def _load(cut: Callable[..., Array], source: int, number: int) -> _Step:
-    return _Step(_Load(cut), (source,), {}, number)
-
-
-def _cut_out(backend: Any, array: Array, *, axis: int, share: slice) -> Array:
-    return part_of(array, axis, share)
-
-
-def _same(backend: Any, array: Array) -> Array:
-    return array
-
-
-def _add_up(terms: Sequence[Array], out: Array) -> None:
-    np.add(terms[0], terms[1], out=out)
-    for term in terms[2:]:
-        np.add(out, term, out=out)

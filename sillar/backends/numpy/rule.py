@@ -134,6 +134,10 @@ class Rule:
             for start, stop in pairwise([*ends, len(vectors[0])])
         ]
 
+    def whole(self, vectors: Sequence[Array]) -> list[Any]:
+        """Return what `run` takes for one thread."""
+        return [self._blocks(vectors, 0, vectors[0].shape[0])]
+
     def run(self, shares: list[Any], lr: float, t: int) -> None:
         """Apply the rule in place to shares of the vectors."""
         if len(shares) == 1:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import builtins
 import gc
-import mmap
 import os
 import signal
 import time
@@ -20,13 +19,13 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import threads
+from sillar.backends.numpy import sharing, threads
+from sillar.backends.numpy.sharing import lasts, shared
 from sillar.errors import BackendError
 
 SPIN = 2e-4  # seconds to look for the next turn before going to sleep
@@ -38,17 +37,11 @@ REACTIONS = ("ignore", "warn", "raise", "print", "call", "log")
 IN_CHILDREN: Any = (*REACTIONS[:4], "warn", "warn")  # there is nobody to call
 
 
-def shared(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Return an array whose memory is that of children too."""
-    size = prod(shape) * np.dtype(dtype).itemsize
-    memory = np.frombuffer(mmap.mmap(-1, max(size, 1)), np.uint8)
-    return memory[:size].view(dtype).reshape(shape)
-
-
 class Mirror:
     """Copies, in shared memory, of arrays that may be written outside of a plan.
 
-    What a parameter vector holds is copied at once, with all its views.
+    What a parameter vector holds is copied at once, with all its views; what lies in
+    memory that lasts is not copied.
     """
 
     def __init__(self, arrays: Sequence[Array]) -> None:
@@ -60,6 +53,8 @@ class Mirror:
 
     def view(self, array: Array) -> Array:
         """Return the array as it lies in the copy."""
+        if lasts(array):
+            return array
         owner = _owner(array)
         if owner.nbytes > 2 * self.used[id(owner)] or not owner.flags.forc:
             return self._copy(array)
@@ -124,7 +119,7 @@ class _Member:
         parent = os.getpid()
         with warnings.catch_warnings():  # that other threads exist: no lock is theirs
             warnings.simplefilter("ignore")
-            self.number = os.fork()
+            self.number = sharing.fork()
         if not self.number:
             _work(part, orders, self, parent)
 
