@@ -27,6 +27,11 @@ class StoredParquet(StoredArray):
         self.columns = _columns(self.file, path, target)
         meta = self.file.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        if min(sizes, default=0) < 0 or sum(sizes) != meta.num_rows:
+            raise DataError(
+                f"open_parquet: {path!r}: expected row groups of {meta.num_rows:,} rows"
+                f" in all, got {sizes!r:.60}; fetch the file again"
+            )
         self.ends = np.cumsum(sizes, dtype=np.int64)
         self.shape, self.dtype = (meta.num_rows, len(self.columns)), np.dtype(dtype)
         self._groups: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -49,8 +54,8 @@ class StoredParquet(StoredArray):
         room = _KEPT - count * self.shape[1] * self.dtype.itemsize
         while self._groups and sum(g.nbytes for g in self._groups.values()) > room:
             self._groups.popitem(last=False)
-        rows = np.empty((count, self.shape[1]), self.dtype)
         read = self.read(number, self.columns)
+        rows = np.empty((count, self.shape[1]), self.dtype)
         for place, name in enumerate(self.columns):
             with np.errstate(over="ignore"):  # a null becomes NaN
                 rows[:, place] = read.column(place).to_numpy()
@@ -65,12 +70,35 @@ class StoredParquet(StoredArray):
         """
         import pyarrow
 
+        promised = self.file.metadata.row_group(group).num_rows
         usual = pyarrow.default_memory_pool()
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())
         try:
-            return self.file.read_row_group(group, columns=columns, use_threads=False)
+            read = self.file.read_row_group(group, columns=columns, use_threads=False)
+        except (OSError, pyarrow.ArrowException) as fault:
+            raise self._damage(group, f"damage ({fault!s:.100})") from None
         finally:
             pyarrow.set_memory_pool(usual)
+        if read.num_rows != promised:
+            raise self._damage(group, f"{read.num_rows:,} rows of {promised:,}")
+        return read
+
+    def answers(self, group: int, target: str) -> list[Any]:
+        """Return a column of a row group as Python's values."""
+        import pyarrow
+
+        column = self.read(group, [target]).column(0)
+        try:
+            values: list[Any] = column.to_pylist()
+        except (UnicodeDecodeError, pyarrow.ArrowException) as fault:
+            raise self._damage(group, f"damage ({fault!s:.100})") from None
+        return values
+
+    def _damage(self, group: int, found: str) -> DataError:
+        return DataError(
+            f"open_parquet: {self.path!r}: row group {group}: expected readable data,"
+            f" got {found}; fetch the file again"
+        )
 
     def _check(self, values: np.ndarray, start: int, name: str) -> None:
         if not np.isfinite(values).all():
@@ -98,7 +126,7 @@ def open_parquet(
         return x
     answers = Answers()
     for group in range(len(x.ends)):
-        for place, value in enumerate(x.read(group, [target]).column(0).to_pylist()):
+        for place, value in enumerate(x.answers(group, target)):
             _add(answers, value, f"open_parquet: {name!r}: row group {group}, {place}")
     try:
         y, classes = answers.finish(kind)
@@ -118,12 +146,14 @@ def _add(answers: Answers, value: Any, place: str) -> None:
 def _opened(path: str) -> Any:
     pyarrow, parquet = _pyarrow("open_parquet")
     try:
-        return parquet.ParquetFile(path, memory_map=False, buffer_size=1 << 20)
-    except (OSError, pyarrow.ArrowException) as fault:
+        file = parquet.ParquetFile(path, memory_map=False, buffer_size=1 << 20)
+        file.schema_arrow.names  # noqa: B018  # decodes them
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as fault:
         raise DataError(
             f"open_parquet: {path!r}: expected a Parquet file, got: {fault!s:.200};"
             " check the path, or fetch the file again"
         ) from None
+    return file
 
 
 def _columns(file: Any, path: str, target: str | None) -> list[str]:

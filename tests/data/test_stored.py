@@ -217,6 +217,23 @@ def test_parquet_faults(tmp_path):
         open_parquet(path)
 
 
+def test_a_damaged_parquet_file_is_read_or_refused(tmp_path):
+    path = parquet_file(tmp_path)
+    whole = path.read_bytes()
+    refused, rng = set(), np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 4):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            found = open_parquet(path, target="kind")
+            assert len(found.x[:]) == len(found.y)
+        except (DataError, ConfigError) as error:  # the target's name may be hit
+            refused.add(str(error))
+    assert any("expected readable data, got damage" in text for text in refused)
+
+
 def test_without_pyarrow_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(
