@@ -13,7 +13,7 @@ from sillar.cli.origin import Parts
 from sillar.cli.plan import make_loss
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
-from sillar.cli.sources import source
+from sillar.cli.sources import source_of
 from sillar.nn import CrossEntropy, Layer, Loss
 
 
@@ -29,8 +29,7 @@ def evaluate(
     recipe = record["recipe"]
     if folder is not None:
         recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
-    origin = source(recipe)
-    parts = origin.parts(recipe["training"]["seed"])
+    origin, parts = source_of(recipe, model_of(directory))
     known = record.get("data")
     if isinstance(known, dict) and parts.test.digest() != known.get("test"):
         show.say(

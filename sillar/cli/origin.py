@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from sillar.data import Dataset
+from sillar.data.encoder import Encoder
+from sillar.data.table import kind_of
 from sillar.errors import ConfigError
 from sillar.train.prepare import parts as divide
 
@@ -33,6 +35,24 @@ class Kinds(NamedTuple):
     part: Dataset
     kinds: np.ndarray  # names, one for each row
     known: frozenset[str]  # those that were trained on
+
+
+RARE = 0.25  # share of a class that is taken for what is looked for
+
+
+def in_order(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the classes by name; of two, one that is rare comes last.
+
+    Alarms, thresholds and average precision are of the last of two classes. Names that
+    are numbers stay in order, because 1 is what is looked for.
+    """
+    names = sorted(counts)
+    numbers = all(kind_of(name) != "word" for name in names)
+    if len(names) == 2 and not numbers:
+        first, second = (counts[name] for name in names)
+        if first < RARE * (first + second):
+            names.reverse()
+    return tuple(names)
 
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a field
@@ -66,6 +86,9 @@ class Source(ABC):
     @abstractmethod
     def parts(self, seed: int) -> Parts:
         """Return all parts; `seed` draws the validation part."""
+
+    def use(self, encoder: Encoder | None) -> None:
+        """Take what was learned of the columns from a trained model's file."""
 
     def words(self) -> dict[str, Any]:
         """Return what further words in [model] stand for, once the parts were read."""

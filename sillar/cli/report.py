@@ -16,7 +16,7 @@ from sillar.cli.origin import Kinds
 from sillar.cli.plan import make_loss
 from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
-from sillar.cli.sources import source
+from sillar.cli.sources import source_of
 from sillar.cli.thresholds import add_threshold
 from sillar.data import Dataset
 from sillar.data.source import open_source
@@ -96,8 +96,7 @@ def material_of(directory: Path, folder: Path | None) -> Material:
     recipe = record["recipe"]
     if folder is not None:
         recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
-    origin = source(recipe)
-    parts = origin.parts(recipe["training"]["seed"])
+    origin, parts = source_of(recipe, model_of(directory))
     metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
     history = history_of(directory / "metrics.jsonl")
     notes = {**origin.notes, **read_notes(model_of(directory))}
@@ -223,7 +222,8 @@ def _classes(
         held = material.parts.validation
         chosen_on = None if held is None else answers_of(material, held)
         given = material.notes.get("threshold")
-        add_threshold(page.section("Threshold"), part, chosen_on, promise, given)
+        section = page.section("Threshold")
+        add_threshold(section, part, chosen_on, promise, given, names)
         if material.kinds:
             known = [(file, answers_of(material, file.part)) for file in material.kinds]
             add_kinds(page.section("Kinds"), known)
@@ -253,7 +253,12 @@ def _metrics(
             figures.confusion(matrix, names),
             "Rows are the truth, columns the prediction; shades are shares of a row.",
         ),
-        (figures.roc(part, names), "Class 1, or each class against the rest."),
+        (
+            figures.roc(part, names),
+            f"{names[1]} against {names[0]}."
+            if len(names) == 2
+            else "Each class against the rest.",
+        ),
         (figures.precision_recall(part, names), "The same for precision and recall."),
         (figures.calibration(part), _calibrated(part)),
     )

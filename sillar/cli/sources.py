@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sillar.cli.detecting import NslKdd
-from sillar.cli.origin import Examples, Source
+from sillar.cli.origin import Examples, Parts, Source, in_order
 from sillar.cli.tables import Table
 from sillar.cli.texts import Lines, Text
 from sillar.data import Dataset, digits, mnist, read_csv, read_npz
 from sillar.describe import construct
 from sillar.errors import ConfigError, DataError, ShapeError
+from sillar.train import load_encoder
 from sillar.train.evaluate import is_classification
+from sillar.train.scoring import read_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,10 @@ class _File(Examples):
 
     def read(self) -> tuple[Dataset, Dataset]:
         whole = self.table(self.path, first=True)
+        if self.classes is None and whole.classes is not None:
+            sizes = np.bincount(whole.y, minlength=len(whole.classes)).tolist()
+            names = in_order(dict(zip(whole.classes, sizes, strict=True)))
+            whole = _aligned(whole, names)
         if self.test_path:
             test = self.table(self.test_path, first=False)
             return whole, _aligned(test, whole.classes)
@@ -153,6 +159,32 @@ def source(recipe: dict[str, Any]) -> Source:
         )
     found: Source = construct("data", {**table, "type": kind}, SOURCES)
     return found
+
+
+def source_of(recipe: dict[str, Any], path: Path) -> tuple[Source, Parts]:
+    """Return the source of a recipe, and its parts as the model in `path` has them."""
+    origin = source(recipe)
+    origin.use(load_encoder(path))
+    parts = origin.parts(recipe["training"]["seed"])
+    classes, known = parts.test.classes, read_notes(path).get("classes")
+    if classes is not None and known is not None and list(classes) != known:
+        raise DataError(
+            f"data: expected the classes {known!r:.80} of the model in that order, got"
+            f" {list(classes)!r:.80}: its numbers would mean something else"
+        )
+    return origin, parts
+
+
+def settled(recipe: dict[str, Any], train: Dataset) -> dict[str, Any]:
+    """Return the recipe with the order of classes that was found in the data.
+
+    So other data, in which other classes are rare or missing, is numbered alike.
+    """
+    table = recipe["data"]
+    kind = SOURCES[table["source"]]
+    if train.classes is None or "classes" not in {f.name for f in fields(kind)}:
+        return recipe
+    return recipe | {"data": table | {"classes": list(train.classes)}}
 
 
 def _shaped(x: np.ndarray, shape: list[int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from sillar.cli import show
-from sillar.cli.origin import Parts, Source
+from sillar.cli.origin import Parts, Source, in_order
 from sillar.data import Dataset, TableTransform, read_columns
 from sillar.data.columns import Columns
+from sillar.data.encoder import Encoder
 from sillar.errors import ConfigError, DataError
 from sillar.train.prepare import parts as divide
 
@@ -22,7 +24,8 @@ class Table(Source):
     """One file that is split, or a second one to test on, both in `folder`.
 
     `folder` may be the file itself. Answers are names of classes, or with `values`
-    numbers.
+    numbers. `classes` are the names in their order: of two the last is what alarms are
+    of; see `in_order` for what they are if they are not given.
 
     What is learned of the columns (scales, categories, what stands in for missing
     values) is learned from the rows to train on, and is kept in the model's file.
@@ -35,6 +38,8 @@ class Table(Source):
     test_path: str = ""
     split_seed: int = 0
     delimiter: str = ","
+    header: bool | None = None
+    classes: list[str] | None = None
     numbers: list[str] | None = None
     categories: list[str] | None = None
     log: list[str] | None = None
@@ -42,6 +47,10 @@ class Table(Source):
     values: bool | None = None
     drop: list[str] | None = None
     found: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def use(self, encoder: Encoder | None) -> None:
+        if isinstance(encoder, TableTransform):
+            self.found["encoder"] = encoder
 
     def words(self) -> dict[str, Any]:
         """Return the sizes of codes, for models that have vectors for them."""
@@ -57,7 +66,7 @@ class Table(Source):
             raise ConfigError(
                 "data: name the column of answers with --target NAME, or data.target"
             )
-        columns, y, classes = self._read(self.path, None)
+        columns, y, classes = self._read(self.path, self.classes)
         rows = Dataset(np.arange(len(y))[:, None], y, classes)
         if self.test_path:
             train, tested = rows, None
@@ -66,15 +75,9 @@ class Table(Source):
                 self.test, seed=self.split_seed, stratify=classes is not None
             )
         train, held = divide(train, self.validation or None, seed)
-        transform = TableTransform(
-            numbers=self.numbers or (),
-            categories=self.categories or (),
-            log=self.log or (),
-            codes=self.codes or (),
-            drop=self.drop or (),
-        ).fit(_rows_of(columns, train))
-        self.found["encoder"] = transform
-        _warn_of_identifiers(transform, len(train))
+        if "encoder" not in self.found:
+            self.found["encoder"] = self._learned(_rows_of(columns, train))
+        transform = self.found["encoder"]
         name = Path(self.path or self.folder).stem
 
         def part(chosen: Dataset, source: Columns) -> Dataset:
@@ -90,6 +93,18 @@ class Table(Source):
         validation = None if held is None else part(held, columns)
         return Parts(part(train, columns), validation, test)
 
+    def _learned(self, columns: Columns) -> TableTransform:
+        """Return what these columns teach; they are of the rows to train on."""
+        transform = TableTransform(
+            numbers=self.numbers or (),
+            categories=self.categories or (),
+            log=self.log or (),
+            codes=self.codes or (),
+            drop=self.drop or (),
+        ).fit(columns)
+        _warn_of_identifiers(transform, len(next(iter(columns.values()))))
+        return transform
+
     def _read(
         self, path: str, classes: Sequence[str] | None
     ) -> tuple[Columns, np.ndarray, tuple[str, ...] | None]:
@@ -100,22 +115,20 @@ class Table(Source):
             raise ConfigError(
                 "data: a table is one file: name it with --data FILE, or data.path"
             )
-        columns = read_columns(file, delimiter=self.delimiter)
+        columns = read_columns(file, header=self.header, delimiter=self.delimiter)
         if self.target not in columns:
             raise DataError(
                 f"data: {str(file)!r} has no column {self.target!r:.60} to learn, it"
-                f" has {', '.join(columns):.200}"
+                f" has {', '.join(columns):.200}: check the spelling, data.delimiter,"
+                " and data.header, true if line 1 holds names that are numbers"
             )
         answers = columns.pop(self.target)
         if not columns:
             raise DataError(f"data: {str(file)!r} has no column beside the target")
+        where = f"{str(file)!r}, {self.target!r:.60}"
         if self.values:
-            return (
-                columns,
-                _values(answers, f"{str(file)!r}, {self.target!r:.60}"),
-                None,
-            )
-        names = tuple(classes or sorted(set(answers)))
+            return columns, _values(answers, where), None
+        names = tuple(classes) if classes else _classes(answers, where)
         codes = {name: code for code, name in enumerate(names)}
         unknown = sorted(set(answers) - codes.keys())
         if unknown:
@@ -125,6 +138,27 @@ class Table(Source):
             )
         y = np.array([codes[answer] for answer in answers], np.int64)
         return columns, y, names
+
+
+def _classes(answers: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the classes in their order: two or more, and not one for each row."""
+    counts = Counter(answers)
+    if "" in counts:
+        raise DataError(
+            f"data: {where}, row {answers.index('')}: expected an answer, got an empty"
+            f" cell, as in {counts['']} rows: fill them in, or leave the rows away"
+        )
+    if len(counts) < 2:
+        raise DataError(
+            f"data: {where}: expected two classes or more to learn, got only"
+            f" {answers[0]!r:.40}: add rows of another class"
+        )
+    if len(counts) > max(2, len(answers) / 2):
+        raise DataError(
+            f"data: {where} has {len(counts)} different answers in {len(answers)} rows:"
+            " expected classes; numbers to learn are for the recipe regression"
+        )
+    return in_order(counts)
 
 
 def _warn_of_identifiers(transform: TableTransform, rows: int) -> None:

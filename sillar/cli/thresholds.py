@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sillar.cli.origin import RARE
 from sillar.errors import ConfigError
 from sillar.evidence import choose_threshold
 from sillar.evidence.findings import Tested
@@ -19,9 +20,14 @@ def add_threshold(
     validation: Tested | None,
     promise: Mapping[str, Any],
     given: Any,
+    names: Sequence[str],
 ) -> None:
-    """Add the threshold `given` with the model, or one chosen on validation rows."""
+    """Add the threshold `given` with the model, or one chosen on validation rows.
+
+    Alarms are of the last of the two `names`.
+    """
     rows = []
+    _say_of_what(section, test, names)
     if isinstance(given, dict) and "reason" in given:
         value = 0.5
         section.text(
@@ -50,6 +56,16 @@ def add_threshold(
         )
         rows = [_row("validation", validation, value)]
     section.table([*rows, _row("test", test, value)])
+
+
+def _say_of_what(section: Section, test: Tested, names: Sequence[str]) -> None:
+    section.text(f"An alarm says that a row is of the class {names[1]!r:.60}.")
+    if test.target.mean() > 1 - RARE:
+        section.text(
+            f"Most rows are of that class. If {names[0]!r:.60} is what you look for,"
+            " name it last in data.classes and train again.",
+            warn=True,
+        )
 
 
 def _row(name: str, part: Tested, value: float) -> dict[str, Any]:

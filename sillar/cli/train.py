@@ -24,6 +24,7 @@ from sillar.cli.record import (
     sweep,
     write_record,
 )
+from sillar.cli.sources import settled
 from sillar.distributed.mpi import Ranks, launched
 from sillar.errors import ConfigError, DataError
 from sillar.train import CSVLog, Run, TensorBoard, fit, save
@@ -72,6 +73,7 @@ def _train(
     name, tables = read_recipe(recipe)
     tables = checked(changed(tables, changes))
     plan = make_plan(tables)
+    tables = settled(tables, plan.parts.train)
     record = new_record(name, tables) | {"data": plan.digests}
     record["backend"] = machine.backend(tables["training"])
     directory = ranks.first(lambda: resume or new_directory(name, out))

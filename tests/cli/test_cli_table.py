@@ -83,6 +83,104 @@ def test_mistakes_are_told(flows, in_process, options, text):
     assert text in in_process("train", "table", *given, code=2)
 
 
+@pytest.mark.parametrize(
+    ("answers", "text"),
+    [
+        (["x"] * 9, "expected two classes or more to learn, got only 'x'"),
+        (["x", "y", ""] * 9, "row 2: expected an answer, got an empty cell, as in 9"),
+        ([str(i) for i in range(30)], "30 different answers in 30 rows: expected"),
+    ],
+)
+def test_answers_that_teach_nothing_are_told(answers, text, tmp_path, in_process):
+    rows = [f"{i},{answer}" for i, answer in enumerate(answers)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    given = ("--data", tmp_path / "x.csv", "--target", "b")
+    said = in_process("train", "table", *given, code=2)
+    assert text in " ".join(said.split())
+
+
+def test_names_of_columns_may_be_numbers(tmp_path, in_process):
+    rows = [f"{i},{i * i % 7},{'xy'[i % 2]}" for i in range(40)]
+    (tmp_path / "x.csv").write_text("\n".join(["2019,2020,kind", *rows]) + "\n")
+    given = ("train", "table", "--data", tmp_path / "x.csv", "--target", "kind")
+    assert "data.header" in in_process(*given, code=2)
+    out = tmp_path / "run"
+    in_process(*given, "--set", "data.header=true", "--epochs", 1, "--out", out)
+    assert (out / "model.safetensors").exists()
+
+
+def attacks(path, share, rows=400):
+    """Write a table in which a share of the rows are attacks."""
+    bad = np.arange(rows) < share * rows
+    x = np.random.default_rng(0).normal(4.0 * bad, 1)
+    lines = [
+        f"{v:.4f},{'attack' if b else 'usual'}" for v, b in zip(x, bad, strict=True)
+    ]
+    path.write_text("\n".join(["size,kind", *lines]) + "\n")
+
+
+@pytest.mark.parametrize("source", ["table", "csv"])
+def test_alarms_are_of_the_rare_class(source, tmp_path):
+    attacks(tmp_path / "x.csv", 0.05)
+    data = ("--data", tmp_path, "--set", 'data.path="x.csv"', "--target", "kind")
+    if source == "csv":
+        data = (*data, "--set", 'data.source="csv"')
+    run = tmp_path / "run"
+    found = as_json("train", "table", *data, "--epochs", 3, "--out", run)["metrics"]
+    assert [row["class"] for row in found["per_class"]] == ["usual", "attack"]
+    sillar("report", run)
+    assert "the class &#39;attack&#39;" in (run / "report.html").read_text()
+
+
+def test_other_data_is_numbered_and_scaled_alike(tmp_path):
+    """Classes keep their order, and columns what was learned where it was trained."""
+    attacks(tmp_path / "x.csv", 0.1)
+    attacks(tmp_path / "other.csv", 0.9)
+    given = (
+        "--data",
+        tmp_path / "x.csv",
+        "--target",
+        "kind",
+        "--out",
+        tmp_path / "run",
+    )
+    sillar("train", "table", *given)
+    other = as_json("evaluate", tmp_path / "run", "--data", tmp_path / "other.csv")
+    assert other["metrics"]["accuracy"] > 0.8
+    sillar("report", tmp_path / "run", "--data", tmp_path / "other.csv")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f">{other['metrics']['accuracy']:.4f}<" in page
+
+
+def test_other_words_are_refused_by_a_model_of_text(tmp_path, in_process):
+    (tmp_path / "a.txt").write_text("to be or not to be. " * 200)
+    (tmp_path / "b.txt").write_text("que sera, sera. " * 200)
+    run = tmp_path / "run"
+    in_process(
+        *("train", "text", "--data", tmp_path / "a.txt", "--epochs", 1, "--out", run),
+        *("--set", "data.context=8", "--set", "data.windows=64"),
+    )
+    said = in_process("evaluate", run, "--data", tmp_path / "b.txt", code=2)
+    assert "of the model in that order" in said
+
+
+def test_the_order_of_classes_can_be_given(tmp_path):
+    attacks(tmp_path / "x.csv", 0.05)
+    given = (
+        "--data",
+        tmp_path / "x.csv",
+        "--target",
+        "kind",
+        "--out",
+        tmp_path / "run",
+    )
+    order = ("--set", 'data.classes=["attack", "usual"]')
+    found = as_json("train", "table", *given, *order, "--epochs", 1)["metrics"]
+    assert [row["class"] for row in found["per_class"]] == ["attack", "usual"]
+    sillar("report", tmp_path / "run")
+    assert "name it last in data.classes" in (tmp_path / "run/report.html").read_text()
+
+
 def test_track_writes_for_other_tools(flows, tmp_path):
     out = tmp_path / "run"
     common = ("train", "table", "--data", flows, "--target", "kind", "--epochs", 2)
