@@ -15,7 +15,9 @@ A table that is optional may be empty, which is the same as none.
 from __future__ import annotations
 
 import copy
+import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from sillar.errors import ConfigError
 
 FOLDER = Path(__file__).with_name("recipes")
 LIMIT = 2**20  # bytes
+_BARE = re.compile("[A-Za-z0-9_-]+")
 SECTIONS = ("data", "model", "loss", "optimizer", "schedule", "training", "detector")
 TRAINING: dict[str, Any] = {
     "epochs": 10,
@@ -146,6 +149,32 @@ def checked(recipe: dict[str, Any]) -> dict[str, Any]:
     if isinstance(folder, str):  # the run may be looked at from another place
         whole["data"]["folder"] = str(Path(folder).absolute())
     return whole
+
+
+def written(recipe: dict[str, Any]) -> str:
+    """Return a checked recipe as the text of a TOML file that gives it again."""
+    sections = [
+        "\n".join([f"[{name}]", *(f"{_key(k)} = {_toml(v)}" for k, v in table.items())])
+        for name, table in recipe.items()
+        if table
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = (f"{_key(name)} = {_toml(part)}" for name, part in value.items())
+        return f"{{ {', '.join(inner)} }}" if value else "{}"
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        return "[\n" + "".join(f"    {_toml(part)},\n" for part in value) + "]"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # which JSON leaves as it is
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _toml(name)
 
 
 def only_known(owner: str, table: dict[str, Any], known: Iterable[str]) -> None:

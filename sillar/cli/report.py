@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +16,8 @@ from sillar import train
 from sillar.cli.kinds import add_kinds
 from sillar.cli.origin import Kinds
 from sillar.cli.plan import make_loss
-from sillar.cli.recipe import changed
-from sillar.cli.record import model_of, read_record
+from sillar.cli.recipe import changed, written
+from sillar.cli.record import MODEL, model_of, read_record
 from sillar.cli.sources import source_of
 from sillar.cli.thresholds import add_threshold
 from sillar.data import Dataset
@@ -345,16 +347,14 @@ def _environment(section: Section, record: Mapping[str, Any]) -> None:
 
 
 def _again(section: Section, material: Material) -> None:
-    recipe = json.dumps(material.record["recipe"], indent=2)
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]', '-', material.record['name'])}-again"
     section.text(
-        "The recipe below and its seed decide all that is drawn: on the same kind of"
-        " machine, with these versions and as many threads, the data whose sha256"
-        " stands above give the same model, to the bit. Train it again, and compare."
+        f"The recipe below, kept as {name}.toml, and its seed decide all that is drawn:"
+        " on the same kind of machine, with these versions and as many threads, the"
+        " data whose sha256 stands above give the same model, to the bit."
     )
-    training = material.record["recipe"]["training"]
-    options = f"--epochs {training['epochs']} --seed {training['seed']} --out again"
     section.code(
-        f"sillar train {material.record['name']} {options}\n"
-        "cmp again/model.safetensors model.safetensors"
+        f"sillar train {name}.toml --out {name}\n"
+        f"cmp {name}/{MODEL} {shlex.quote(str(material.directory / MODEL))}"
     )
-    section.code(recipe)
+    section.code(written(material.record["recipe"]))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sillar.cli.plan import (
     build_model,
     make_optimizer,
 )
-from sillar.cli.recipe import built_in, checked, read_recipe
+from sillar.cli.recipe import built_in, checked, read_recipe, written
 from sillar.core.rng import Rng
 from sillar.data import Dataset, mnist
 from sillar.nn import Loss
@@ -419,3 +420,9 @@ def test_classes_of_the_test_file_must_be_known(two_moons, tmp_path, in_process)
         "train", two_moons / "csv.toml", "--set", "data.test_path='odd.csv'", code=2
     )
     assert "['ransomware']" in message
+
+
+def test_a_recipe_that_is_written_is_read_again():
+    odd = {"a b": 'q"\\\n\x7f\u2028🔥', "n": [1e-5, 2.0, -3, True], "e": [], "f": {}}
+    whole = {"data": odd, "model": {"layers": [{"type": "X", "in": [{"y": 1}]}, {}]}}
+    assert tomllib.loads(written(whole | {"detector": {}})) == whole

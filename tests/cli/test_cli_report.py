@@ -143,6 +143,24 @@ def test_values_have_a_page_too(two_moons, tmp_path, read):
     assert page.locator("#metrics svg").count() == 1
 
 
+def test_the_recipe_on_the_page_gives_the_same_model(two_moons, tmp_path, read):
+    data = (f'path = "{two_moons / "all.npz"}"', "validation = 0.1")
+    more = 'transforms = [{ type = "ClipNorm", max_norm = 1e-5 }]\nseed = 3'
+    text = recipe('source = "npz"', *data, target="", more=more)
+    (tmp_path / "moons.toml").write_text(text)
+    changes = ("--set", "optimizer.lr=0.02", "--epochs", 2)
+    sillar("train", tmp_path / "moons.toml", *changes, "--out", tmp_path / "run")
+    sillar("report", tmp_path / "run")
+    page = read(tmp_path / "run" / "report.html")
+    commands, toml = page.locator("#how-to-reproduce pre").all_inner_texts()
+    (tmp_path / "moons-again.toml").write_text(toml)
+    train, compare = commands.splitlines()
+    sillar(*train.split()[1:], cwd=tmp_path)
+    files = [tmp_path / path for path in compare.split()[1:]]
+    assert files[0] != files[1]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_equal_runs_have_equal_pages(digits_run, tmp_path):
     for name in ("one.html", "two.html"):
         sillar("report", digits_run, "--out", tmp_path / name)
