@@ -10,10 +10,17 @@ import numpy as np
 
 from sillar.cli import show
 from sillar.cli.recipe import leaves
-from sillar.cli.report import Material, answers_of, material_of
+from sillar.cli.report import NAMES, Material, answers_of, material_of, values_of
 from sillar.errors import ConfigError
-from sillar.evidence import bootstrap, figures
+from sillar.evidence import Interval, bootstrap, figures, headline
+from sillar.evidence.findings import RESAMPLES
 from sillar.evidence.page import Page, Section
+from sillar.train.metrics import accuracy, mean_squared_error, pr_auc
+
+COLUMNS = {  # of [data]: what is made of rows, and not which are tested on
+    *("numbers", "categories", "log", "codes", "drop", "shape"),
+    *("validation", "augment"),
+}
 
 
 def compare(
@@ -37,7 +44,7 @@ def compare(
             for key in first
         ]
     )
-    _differences(section, gaps)
+    _differences(section, [*found], gaps)
     shown = {name: material.history for name, material in found.items()}
     page.section("Training").pictures(
         *(
@@ -58,7 +65,9 @@ def tables(result: dict[str, Any]) -> list[Any]:
         [name, *(row.get(name) for row in metrics.values())]
         for name in next(iter(metrics.values()))
     ]
-    told = [(gap["run"], f"accuracy {_told(gap)}") for gap in result["differences"]]
+    told = [(gap["run"], _told(gap)) for gap in result["differences"]]
+    if apart := _apart([*metrics], result["differences"]):
+        show.say(apart, style="yellow")
     return [
         show.table("metrics", ["", *map(show.clean, metrics)], rows),
         *([show.pairs("difference", told)] if told else []),
@@ -84,41 +93,90 @@ def _numbers(material: Material) -> dict[str, float]:
 
 
 def _gaps(found: dict[str, Material]) -> list[dict[str, Any]]:
-    """Return how far each run's accuracy is from the first's, on the same rows."""
+    """Return how far each run is from the first, by row, where rows are the same."""
     first, *others = found.items()
-    known = answers_of(first[1], first[1].parts.test)
-    digest, gaps = first[1].parts.test.digest(), []
+    known, gaps = _judged(first[1]), []
     for name, material in others:
-        part = answers_of(material, material.parts.test)
-        if known is None or part is None or material.parts.test.digest() != digest:
+        part = _judged(material)
+        if known is None or part is None or known.keys() != part.keys():
             continue
-        right = [each.guesses == each.target for each in (part, known)]
-        gap = bootstrap(_mean_gap, known.target, np.stack(right, axis=1))
-        gaps.append({"run": name, "against": first[0], **gap._asdict()})
+        if not _same_rows(material, first[1]):
+            continue
+        for metric, (measure, target, guess) in known.items():
+            gap = _gap(measure, target, part[metric][2], guess)
+            told = {"run": name, "against": first[0], "metric": metric}
+            gaps.append(told | gap._asdict())
     return gaps
 
 
-def _mean_gap(target: Any, right: Any) -> float:
-    return float(np.mean(right[:, 0].astype(float) - right[:, 1]))
+def _same_rows(one: Material, other: Material) -> bool:
+    """Say whether both were tested on the same rows, though made of other columns."""
+    first, second = one.parts.test, other.parts.test
+    if first.digest() == second.digest():
+        return True
+    chosen = [
+        {k: v for k, v in each.record["recipe"]["data"].items() if k not in COLUMNS}
+        for each in (one, other)
+    ]
+    return chosen[0] == chosen[1] and np.array_equal(first.y, second.y)
+
+
+def _judged(material: Material) -> dict[str, tuple[Any, Any, Any]] | None:
+    """Return metrics by name, each as a function, truths and predictions of rows.
+
+    Average precision comes first where a class is rare.
+    """
+    part = answers_of(material, material.parts.test)
+    if part is None:
+        known = values_of(material)
+        return known and {"mse": (mean_squared_error, *known)}
+    shares = np.bincount(part.target, minlength=part.probabilities.shape[1])
+    found = {"accuracy": (accuracy, part.target, part.guesses)}
+    first = headline(float(shares.min() / shares.sum()))
+    if first == "pr_auc" and shares.min():
+        return {"pr_auc": (pr_auc, part.target, part.probabilities), **found}
+    return found
+
+
+def _gap(measure: Any, target: Any, one: Any, other: Any) -> Interval:
+    """Return by how much `one` has more, of rows that are drawn for both at once."""
+    rows = np.arange(len(target))
+
+    def difference(truth: Any, drawn: Any) -> float:
+        return float(measure(truth, one[drawn]) - measure(truth, other[drawn]))
+
+    by_class = target.dtype.kind != "f"
+    return bootstrap(difference, target, rows, resamples=RESAMPLES, stratify=by_class)
 
 
 def _told(gap: dict[str, Any]) -> str:
     size = f"{gap['value']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
     real = gap["low"] > 0 or gap["high"] < 0
-    return f"{size} against {gap['against']}{'' if real else ', may be chance'}"
+    chance = "" if real else ", may be chance"
+    name = NAMES.get(gap["metric"], gap["metric"])
+    return f"{name} {size} against {gap['against']}{chance}"
 
 
-def _differences(section: Section, gaps: list[dict[str, Any]]) -> None:
-    if not gaps:
-        section.text(
-            "The runs were not tested on the same labelled rows, so they cannot be"
-            " compared row by row.",
-            warn=True,
-        )
+def _apart(names: Sequence[str], gaps: list[dict[str, Any]]) -> str:
+    """Return what is said of runs that have no row in common with the first."""
+    first, *others = names
+    left = [name for name in others if name not in {gap["run"] for gap in gaps}]
+    if not left:
+        return ""
+    return (
+        f"Not tested on the same labelled rows as {first}, so they cannot be compared"
+        f" row by row: {', '.join(left)}."
+    )
+
+
+def _differences(
+    section: Section, names: Sequence[str], gaps: list[dict[str, Any]]
+) -> None:
+    if apart := _apart(names, gaps):
+        section.text(apart, warn=True)
     for gap in gaps:
         section.text(
-            f"{gap['run']}: accuracy {_told(gap)}; a paired bootstrap of the same rows,"
-            " 95 %."
+            f"{gap['run']}: {_told(gap)}; a paired bootstrap of the same rows, 95 %."
         )
 
 

@@ -32,7 +32,13 @@ from sillar.evidence import (
     figures,
 )
 from sillar.evidence.baselines import are_for, few, headline
-from sillar.evidence.findings import Tested, intervals, tested, worst
+from sillar.evidence.findings import (
+    Tested,
+    intervals,
+    tested,
+    value_intervals,
+    worst,
+)
 from sillar.evidence.page import Page, Section
 from sillar.train.evaluate import class_count, counted, gives_logits, scores_of
 from sillar.train.scoring import read_notes
@@ -321,20 +327,43 @@ def _mistakes(
     section.table(rows, "The test rows whose truth the model believes least")
 
 
+def values_of(material: Material) -> Any:
+    """Return targets and predictions of a model of values; None of one of text."""
+    test = material.parts.test
+    if "text" in material.notes or test.y.dtype.kind != "f":
+        return None
+    predicted = train.predict(material.model, test.x)
+    if predicted.size != test.y.size:
+        return None
+    return test.y, predicted.reshape(test.y.shape)
+
+
 def _values(page: Page, material: Material) -> None:
     """Add what is said of a model of values or of text."""
     numbers = {k: v for k, v in material.metrics.items() if isinstance(v, float)}
+    known = values_of(material)
+    found = {} if known is None else value_intervals(*known)
+    rows = [
+        {"metric": k, "value": v, "from": found[k].low, "to": found[k].high}
+        if k in found
+        else {"metric": k, "value": v, "from": "", "to": ""}
+        for k, v in numbers.items()
+    ]
     page.headline = [
-        {"name": name, "value": f"{value:.4g}", "note": "on the test part"}
-        for name, value in [*numbers.items()][:3]
+        {
+            "name": row["metric"],
+            "value": f"{row['value']:.4g}",
+            "note": f"{row['from']:.4g} to {row['to']:.4g}"
+            if row["metric"] in found
+            else "on the test part",
+        }
+        for row in rows[:3]
     ]
     section = page.section("Metrics")
-    section.table([{"metric": k, "value": v} for k, v in numbers.items()])
+    section.table(rows, "On the test part, with 95 % bootstrap intervals")
+    if known is not None:
+        section.pictures((figures.values(*known), "On the test part."))
     if "text" not in material.notes:
-        test = material.parts.test
-        predicted = train.predict(material.model, test.x)
-        if predicted.size == test.y.size:
-            section.pictures((figures.values(test.y, predicted), "On the test part."))
         _baselines(page.section("Baselines"), material, "mse")
 
 

@@ -73,6 +73,21 @@ def intervals(part: Tested, *, seed: int = 0) -> dict[str, Interval]:
     return found
 
 
+def value_intervals(
+    target: ArrayLike, predicted: ArrayLike, *, seed: int = 0
+) -> dict[str, Interval]:
+    """Return errors and R² of predicted values (n, ...) with 95 % intervals."""
+    metrics = {
+        "mse": m.mean_squared_error,
+        "mae": m.mean_absolute_error,
+        "r2": m.r2,
+    }
+    return {
+        name: bootstrap(metric, target, predicted, resamples=RESAMPLES, seed=seed)
+        for name, metric in metrics.items()
+    }
+
+
 def worst(part: Tested, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the mistakes with the least belief in the truth, worst first."""
     belief = part.probabilities[np.arange(len(part.target)), part.target]

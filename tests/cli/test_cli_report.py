@@ -140,6 +140,11 @@ def test_values_have_a_page_too(two_moons, tmp_path, read):
     sillar("report", tmp_path / "run")
     page = read(tmp_path / "run" / "report.html")
     assert "r2" in page.inner_text("#metrics")
+    rows = page.locator("#metrics table tbody tr").all_inner_texts()
+    bounds = {row.split()[0]: row.split()[1:] for row in rows}
+    for name in ("mse", "mae", "r2"):
+        value, low, high = map(float, bounds[name])
+        assert low < value < high
     assert page.locator("#metrics svg").count() == 1
 
 
@@ -213,6 +218,29 @@ def test_runs_are_compared_on_a_page_and_on_the_terminal(digits_run, tmp_path, r
 def test_what_cannot_be_compared_says_so(digits_run, moons_run, tmp_path, in_process):
     path = tmp_path / "compare.html"
     in_process("compare", digits_run, moons_run, "--out", path)
-    assert "not tested on the same labelled rows" in path.read_text()
+    assert "Not tested on the same labelled rows as" in path.read_text()
     assert "two runs or more" in in_process("compare", digits_run, code=2)
     assert "one of them twice" in in_process("compare", digits_run, digits_run, code=2)
+
+
+def test_runs_of_values_and_of_rare_classes_are_compared(rare_run, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (300, 2))
+    rows = [f"{a:.4f},{b:.4f},{a - b:.4f}" for a, b in x]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    given = ("train", "regression", "--data", tmp_path / "x.csv", "--target", "c")
+    for seed in (0, 1):  # which rows are validated on, and so the scales, differ
+        sillar(
+            *given, "--epochs", seed + 1, "--seed", seed, "--out", tmp_path / f"{seed}"
+        )
+    page = tmp_path / "c.html"
+    runs = tmp_path / "0", tmp_path / "1"
+    (gap,) = as_json("compare", *runs, "--out", page)["differences"]
+    assert gap["metric"] == "mse"
+    assert gap["low"] < gap["value"] < gap["high"] < 0
+    other = tmp_path / "other"
+    toml = rare_run.parent / "rare.toml"
+    sillar("train", toml, "--epochs", 1, "--out", other)
+    found = as_json("compare", rare_run, other, runs[0], "--out", page)
+    assert [gap["metric"] for gap in found["differences"]] == ["pr_auc", "accuracy"]
+    assert "cannot be compared row by row: 0." in page.read_text()
