@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class StoredArray(ABC):
 
     def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         return self.take(numbers(rows, len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return all rows in memory."""
+        return self.take(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dtype} {self.shape})"

@@ -30,6 +30,7 @@ from sillar.train.metrics import (
 WIDEST = 4096  # columns
 LARGEST = 4_000_000  # numbers that a baseline is fitted on, and scores
 CUTS = 256  # thresholds that one rule tries for each column
+MOST = 10_000  # classes
 STEPS = 600  # of logistic regression
 
 
@@ -79,7 +80,14 @@ def baselines(train: Dataset, test: Dataset, *, seed: int = 0) -> list[Baseline]
             "baselines: expected one class number or value for each row, got y"
             f" {train.y.dtype} {train.y.shape}"
         )
-    classes = max(2, int(max(y.max(), test.y.max())) + 1)
+    y, labels = y.astype(np.int64), test.y.astype(np.int64)
+    least, most = min(y.min(), labels.min()), max(y.max(), labels.max())
+    if least < 0 or most >= MOST:
+        raise DataError(
+            f"baselines: expected class numbers in [0, {MOST}), got {least} to {most}:"
+            " number the classes from 0"
+        )
+    classes = max(2, int(most) + 1)
     return [
         _majority(y, len(other), classes),
         _one_rule(x, y, other, classes),

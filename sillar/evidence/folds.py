@@ -44,6 +44,7 @@ def k_folds(
     for name, key in given.items():
         if key.shape != (n,):
             raise ShapeError(f"k_folds: expected {name} ({n},), got {key.shape}")
+        without_gaps("k_folds", name, key)
     if times is not None:
         yield from _by_time(given["times"], folds)
         return
@@ -57,6 +58,17 @@ def k_folds(
         fold[order] = np.arange(n) % folds
     for k in range(folds):
         yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+
+
+def without_gaps(operation: str, what: str, keys: Any) -> None:
+    """Raise unless no key is missing: nobody knows when or whose such a row is."""
+    missing = keys != keys if keys.dtype.kind in "fcmMO" else np.zeros(0, bool)
+    if np.any(missing):
+        raise DataError(
+            f"{operation}: expected {what} that are known, got"
+            f" {int(np.sum(missing))} missing, as in row"
+            f" {int(np.flatnonzero(missing)[0])}: leave these rows out"
+        )
 
 
 def _by_class(classes: Any, folds: int, order: Rows) -> Rows:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sillar.errors import ConfigError, DataError, ShapeError
+from sillar.evidence.folds import without_gaps
 
 SHOWN = 5
 
@@ -31,6 +32,7 @@ def check_splits(
     arrays = {name: np.asarray(part) for name, part in parts.items()}
     if len(arrays) < 2:
         raise ConfigError(f"check_splits: expected two parts or more, got {[*arrays]}")
+    arrays = _alike(arrays)
     keys = {name: _row_keys(name, array) for name, array in arrays.items()}
     shares, faults = _copies(keys, allowed)
     if groups is not None:
@@ -43,6 +45,14 @@ def check_splits(
             " split by group or by time, or drop the copies"
         )
     return shares
+
+
+def _alike(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return text with room for the longest word of all parts."""
+    if any(array.dtype.kind != "U" for array in arrays.values()):
+        return arrays
+    common = np.result_type(*(array.dtype for array in arrays.values()))
+    return {name: array.astype(common) for name, array in arrays.items()}
 
 
 def _row_keys(name: str, array: Any) -> Any:
@@ -85,6 +95,8 @@ def _one_for_each_row(
     what: str, given: Mapping[str, ArrayLike], arrays: Mapping[str, Any]
 ) -> dict[str, Any]:
     found = {name: np.asarray(key) for name, key in given.items()}
+    for name, key in found.items():
+        without_gaps("check_splits", f"{what} of {name}", key)
     shapes = {name: key.shape for name, key in found.items()}
     expected = {name: (len(array),) for name, array in arrays.items()}
     if shapes != expected:

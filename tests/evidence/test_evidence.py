@@ -373,6 +373,33 @@ class TestSplits:
         words = np.array([["tcp", "http"]])
         with pytest.raises(DataError, match="rows of b that are in a"):
             check_splits({"a": words, "b": words})
+        longer = np.array([["tcp", "telnet"], ["tcp", "http"]])
+        with pytest.raises(DataError, match="1 of 2 rows of b that are in a too"):
+            check_splits({"a": words, "b": longer})
+
+    def test_a_time_or_group_that_nobody_knows_passes_no_check(self):
+        for key in ([np.nan] * 5, np.array(["NaT"] * 5, "M8[s]")):
+            first = np.arange(20).astype(np.asarray(key).dtype)
+            keys = {"train": first, "validation": key, "test": key}
+            for what in ("times", "groups"):
+                with pytest.raises(DataError, match="that are known, got 5 missing"):
+                    check_splits(self.parts(), **{what: keys})
+                with pytest.raises(DataError, match="5 missing, as in row 0"):
+                    next(k_folds(5, 2, **{what: key}))
+
+    def test_rows_that_stay_in_their_file_are_looked_at(self, tmp_path):
+        x = np.random.default_rng(0).normal(size=(40, 3))
+        np.save(tmp_path / "x.npy", x)
+        data = sl.data.Dataset(sl.data.open_npy(tmp_path / "x.npy"), x[:, 0] > 0)
+        train, test = data[:30], data[30:]
+        assert check_splits({"train": train.x, "test": test.x})
+        with pytest.raises(DataError, match="10 of 10 rows"):
+            check_splits({"all": data.x, "test": test.x})
+        in_memory = sl.data.Dataset(x[:30], train.y), sl.data.Dataset(x[30:], test.y)
+        for stored, usual in zip(
+            baselines(train, test), baselines(*in_memory), strict=True
+        ):
+            np.testing.assert_array_equal(stored.scores, usual.scores)
 
     def test_groups_that_straddle(self):
         groups = {"train": np.arange(20), "validation": [90] * 5, "test": [3] * 5}
@@ -459,6 +486,14 @@ def test_baselines_of_values_are_the_mean_and_least_squares():
     pairs = (Dataset(p.x, np.stack([p.y] * 2, 1)) for p in (train, test))
     two = baselines(*pairs)
     assert [b.scores.shape for b in two] == [(100, 2), (100, 2)]
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**9])
+def test_class_numbers_of_baselines_are_counted_from_zero(wrong):
+    x = np.arange(8.0)[:, None]
+    train = sl.data.Dataset(x, np.array([0, 1] * 3 + [0, wrong]))
+    with pytest.raises(DataError, match="number the classes from 0"):
+        baselines(train, train[:4])
 
 
 def test_baselines_look_at_no_more_rows_than_they_have_time_for(monkeypatch):
