@@ -110,7 +110,7 @@ def replacing(path: str) -> Iterator[BufferedWriter]:
     folder = os.path.dirname(path) or os.curdir
     new = os.path.join(folder, f".{os.urandom(8).hex()}.tmp")
     try:
-        with open(new, "xb") as file:
+        with _new(new, path) as file:
             if mode is not None:
                 os.chmod(new, stat.S_IMODE(mode))
             yield file
@@ -122,6 +122,14 @@ def replacing(path: str) -> Iterator[BufferedWriter]:
             os.unlink(new)
         raise
     _sync_folder(folder)
+
+
+def _new(name: str, path: str) -> BufferedWriter:
+    """Open a new file; an error names the `path` that was asked for."""
+    try:
+        return open(name, "xb")
+    except OSError as fault:
+        raise type(fault)(fault.errno, fault.strerror, path) from None
 
 
 def _sync_folder(folder: str) -> None:

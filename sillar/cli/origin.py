@@ -94,6 +94,10 @@ class Source(ABC):
         """Return what further words in [model] stand for, once the parts were read."""
         return {}
 
+    def told(self, row: int) -> str | None:
+        """Return how a row of the part to test on reads in its file, if it is text."""
+        return None
+
     def kinds(self) -> list[Kinds]:
         """Return the files to test on, if their rows have kinds as well as classes."""
         return []

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,7 @@ class Material(NamedTuple):
     metrics: dict[str, Any]
     notes: dict[str, Any]
     kinds: list[Kinds]
+    told: Callable[[int], str | None]  # how a row to test on reads in its file
 
 
 def report(
@@ -109,7 +110,7 @@ def material_of(directory: Path, folder: Path | None) -> Material:
     history = history_of(directory / "metrics.jsonl")
     notes = {**origin.notes, **read_notes(model_of(directory))}
     said = directory, record, history, parts, model, metrics, notes
-    return Material(*said, origin.kinds())
+    return Material(*said, origin.kinds(), origin.told)
 
 
 def history_of(path: Path) -> list[dict[str, Any]]:
@@ -286,9 +287,11 @@ def _baselines(section: Section, material: Material, key: str) -> None:
     if not (are_for(train_part) and are_for(test)):
         section.text("Not fitted: the inputs are too many, or are sequences.")
         return
+    encoder = train.load_encoder(model_of(material.directory))
+    names = getattr(encoder, "names", ())
     rows = [
         {"model": b.name, **b.metrics(test.y), "what it does": b.note}
-        for b in baselines(train_part, test)
+        for b in baselines(train_part, test, names=names)
     ]
     own = {k: material.metrics.get(k, "") for k in rows[0]}
     rows.insert(0, own | {"model": "this model", "what it does": ""})
@@ -310,18 +313,20 @@ def _mistakes(
     rows = []
     for mistake in found:
         inputs = np.asarray(x[mistake["row"]])
-        shown: Any = ", ".join(f"{v:.4g}" for v in inputs.reshape(-1)[:SHOWN])
+        shown: Any = material.told(mistake["row"])
+        if shown is None:
+            shown = ", ".join(f"{v:.4g}" for v in inputs.reshape(-1)[:SHOWN])
         if image:
             alt = f"row {mistake['row']}"
             shown = {"image": figures.thumbnail(inputs), "alt": alt}
         rows.append(
             {
                 "row": mistake["row"],
-                "input": shown,
                 "truth": mistake["truth"],
                 "predicted": mistake["guess"],
                 "belief in the truth": mistake["belief"],
                 "belief in the prediction": mistake["certainty"],
+                "input": shown,
             }
         )
     section.table(rows, "The test rows whose truth the model believes least")

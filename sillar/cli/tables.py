@@ -18,6 +18,8 @@ from sillar.data.encoder import Encoder
 from sillar.errors import ConfigError, DataError
 from sillar.train.prepare import parts as divide
 
+SHOWN = 12  # cells of a row
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Source):
@@ -47,10 +49,21 @@ class Table(Source):
     values: bool | None = None
     drop: list[str] | None = None
     found: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    tested: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def use(self, encoder: Encoder | None) -> None:
         if isinstance(encoder, TableTransform):
             self.found["encoder"] = encoder
+
+    def told(self, row: int) -> str | None:
+        number, used = int(self.tested["rows"][row]), self.found["encoder"].columns
+        cells = [
+            f"{name} {cells[number]}"
+            for name, cells in self.tested["columns"].items()
+            if name in used
+        ]
+        more = ", ..." if len(cells) > SHOWN else ""
+        return f"{', '.join(cells[:SHOWN])}{more} (row {number} of the file)"
 
     def words(self) -> dict[str, Any]:
         """Return the sizes of codes, for models that have vectors for them."""
@@ -84,12 +97,12 @@ class Table(Source):
             x = transform(_rows_of(source, chosen))
             return Dataset(x, chosen.y, classes, name)
 
+        columns_of_test = columns
         if tested is None:
             columns_of_test, y, _ = self._read(self.test_path, classes)
-            every = Dataset(np.arange(len(y))[:, None], y, classes)
-            test = part(every, columns_of_test)
-        else:
-            test = part(tested, columns)
+            tested = Dataset(np.arange(len(y))[:, None], y, classes)
+        test = part(tested, columns_of_test)
+        self.tested.update(rows=tested.x[:, 0], columns=columns_of_test)
         validation = None if held is None else part(held, columns)
         return Parts(part(train, columns), validation, test)
 

@@ -96,6 +96,11 @@ class TableTransform(Encoder):
         return tuple(found)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the columns that go in."""
+        return tuple(column["name"] for column in self._ready())
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Return how many numbers each column of codes has, that of the unseen too."""
         codes = (column for column in self._ready() if column["kind"] == "code")

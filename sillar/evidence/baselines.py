@@ -6,6 +6,7 @@ Where targets are values: their mean, and linear regression.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,12 +63,15 @@ class Baseline(NamedTuple):
         return found
 
 
-def baselines(train: Dataset, test: Dataset, *, seed: int = 0) -> list[Baseline]:
+def baselines(
+    train: Dataset, test: Dataset, *, names: Sequence[str] = (), seed: int = 0
+) -> list[Baseline]:
     """Return the commonest class, one rule (Holte 1993) and logistic regression.
 
     All are fitted on `train` alone and score the rows of `test`; inputs (n, ...) of any
     shape are taken as columns. They are fitted on `few(train)`, so that the work has a
-    bound. Targets that are values have their mean and linear regression.
+    bound. Targets that are values have their mean and linear regression. `names` are
+    those of the columns, for the notes.
     """
     train = few(train)
     x, other = _columns(train), _columns(test)
@@ -90,7 +94,7 @@ def baselines(train: Dataset, test: Dataset, *, seed: int = 0) -> list[Baseline]
     classes = max(2, int(most) + 1)
     return [
         _majority(y, len(other), classes),
-        _one_rule(x, y, other, classes),
+        _one_rule(x, y, other, classes, names),
         _logistic(x, y, other, classes, seed),
     ]
 
@@ -144,7 +148,9 @@ def _linear(x: Any, y: Any, other: Any, shape: tuple[int, ...]) -> Baseline:
     return Baseline("linear regression", values.reshape(shape), "least squares")
 
 
-def _one_rule(x: Any, y: Any, other: Any, classes: int) -> Baseline:
+def _one_rule(
+    x: Any, y: Any, other: Any, classes: int, names: Sequence[str]
+) -> Baseline:
     """Cut the one column at the one place that separates the classes best."""
     total = np.bincount(y, minlength=classes)
     best, rule = -1.0, (0, -np.inf)
@@ -166,7 +172,8 @@ def _one_rule(x: Any, y: Any, other: Any, classes: int) -> Baseline:
         shares[0] / shares[0].sum(),
         shares[1] / shares[1].sum(),
     )
-    return Baseline("one rule", scores, f"column {column} <= {cut:.6g}")
+    name = names[column] if len(names) == x.shape[1] else f"column {column}"
+    return Baseline("one rule", scores, f"{name} <= {cut:.6g}")
 
 
 def _logistic(x: Any, y: Any, other: Any, classes: int, seed: int) -> Baseline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,10 @@ def _svg(figure: Any) -> str:
 
     buffer = io.StringIO()
     options = {"svg.fonttype": "none", "svg.hashsalt": figure.title}
-    with matplotlib.rc_context(options):
+    with matplotlib.rc_context(options), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # the reader's fonts count
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

@@ -184,6 +184,18 @@ def test_mistakes_are_told(digits_run, tmp_path, in_process):
     assert "holds no run" in in_process("report", tmp_path, code=2)
     wrong = in_process("report", digits_run, "--cost", "much", code=2)
     assert "MISS:ALARM" in wrong
+    page = tmp_path / "nowhere" / "page.html"
+    said = in_process("report", digits_run, "--out", page, code=2)
+    assert f"{str(page)!r}: No such file or directory" in said
+
+
+def test_words_of_any_script_stand_in_pictures(tmp_path):
+    rows = [f"{i},{i * i % 7},{'攻撃' if i % 3 else 'обычно'}" for i in range(60)]
+    (tmp_path / "x.csv").write_text("\n".join(["größe,b,τύπος", *rows]) + "\n")
+    given = ("--data", tmp_path / "x.csv", "--target", "τύπος", "--epochs", 1)
+    sillar("train", "table", *given, "--out", tmp_path / "run")
+    assert "Glyph" not in sillar("report", tmp_path / "run").stderr
+    assert "攻撃</text>" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_class_name_changes_nothing_but_the_name(rare_run):

@@ -1,6 +1,7 @@
 """From a CSV of words and numbers to a model that takes raw rows."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -97,6 +98,16 @@ def test_answers_that_teach_nothing_are_told(answers, text, tmp_path, in_process
     given = ("--data", tmp_path / "x.csv", "--target", "b")
     said = in_process("train", "table", *given, code=2)
     assert text in " ".join(said.split())
+
+
+def test_a_report_shows_rows_as_they_are_in_the_file(flows, run):
+    sillar("report", run, "--out", run / "page.html")
+    page = (run / "page.html").read_text()
+    shown = re.findall(r"bytes (\S*), proto (\w+) \(row (\d+) of the file\)", page)
+    rows = flows.read_text().splitlines()[1:]
+    assert shown
+    assert all(rows[int(n)].startswith(f"{size},{word},") for size, word, n in shown)
+    assert re.search(r"(proto=\w+|bytes)( is missing)? &lt;= ", page)  # the one rule
 
 
 def test_names_of_columns_may_be_numbers(tmp_path, in_process):
