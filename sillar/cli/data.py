@@ -29,13 +29,17 @@ Debug = Annotated[
 
 @app.command("list")
 def list_sets(as_json: Json = False, debug: Debug = False) -> None:
-    """Show every data set that has a name, its size, licence and home."""
+    """Show every data set that has a name; --json has the SHA-256 of its files too."""
     sets = named_sets()
     if as_json:
         show.as_json({"cache": str(cache_folder()), "sets": _plain(sets)})
         return
     lines = [
-        (s.name, f"{s.what}; {s.size / 2**20:.1f} MiB, licence: {s.licence}")
+        (
+            s.name,
+            f"{s.what}; {s.size / 2**20:.1f} MiB, licence: {s.licence}; {s.home};"
+            f" cite: {s.citation}",
+        )
         for s in sets.values()
     ]
     show.put(show.pairs("data sets", lines))

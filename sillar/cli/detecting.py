@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from sillar.cli import show
-from sillar.cli.origin import Kinds, Parts, Source
+from sillar.cli.origin import Kinds, Parts, Source, row_told
 from sillar.data import Dataset, TableTransform
 from sillar.detectors import intrusion
 from sillar.detectors.nsl_kdd import (
@@ -36,6 +36,7 @@ class NslKdd(Source):
     folder: str = ""
     train: str = TRAIN
     test: str = TEST
+    read: dict[str, Traffic] = field(default_factory=dict, init=False, repr=False)
 
     def traffic(self) -> Traffic:
         """Return the connections to train on."""
@@ -48,10 +49,15 @@ class NslKdd(Source):
                 " types of attack that it leaves out of training in turn"
             )
         known, test = self.traffic(), self._read(self.test)
+        self.read["test"] = test
         transform = intrusion.new_transform().fit(known.columns)
         object.__setattr__(self, "notes", {"encoder": transform})
         train = _dataset(transform, known, self.train)
         return Parts(train, None, _dataset(transform, test, self.test))
+
+    def told(self, row: int) -> str | None:
+        test = self.read["test"]
+        return f"{test.kinds[row]}: {row_told(test.columns, row)}"
 
     def kinds(self) -> list[Kinds]:
         """Return the file to test on, and KDDTest-21, the hard half of it."""

@@ -37,6 +37,7 @@ class Kinds(NamedTuple):
     known: frozenset[str]  # those that were trained on
 
 
+SHOWN = 12  # cells of a row
 RARE = 0.25  # share of a class that is taken for what is looked for
 
 
@@ -53,6 +54,12 @@ def in_order(counts: Mapping[str, int]) -> tuple[str, ...]:
         if first < RARE * (first + second):
             names.reverse()
     return tuple(names)
+
+
+def row_told(columns: Mapping[str, Sequence[Any]], number: int) -> str:
+    """Return the first cells of a row with the names of their columns."""
+    cells = [f"{name} {cells[number]}" for name, cells in columns.items()]
+    return ", ".join(cells[:SHOWN]) + (", ..." if len(cells) > SHOWN else "")
 
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {  # by the type of a field

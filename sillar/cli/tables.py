@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from sillar.cli import show
-from sillar.cli.origin import Parts, Source, in_order
+from sillar.cli.origin import Parts, Source, in_order, row_told
 from sillar.data import Dataset, TableTransform, read_columns
 from sillar.data.columns import Columns
 from sillar.data.encoder import Encoder
 from sillar.errors import ConfigError, DataError
 from sillar.train.prepare import parts as divide
-
-SHOWN = 12  # cells of a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +55,8 @@ class Table(Source):
 
     def told(self, row: int) -> str | None:
         number, used = int(self.tested["rows"][row]), self.found["encoder"].columns
-        cells = [
-            f"{name} {cells[number]}"
-            for name, cells in self.tested["columns"].items()
-            if name in used
-        ]
-        more = ", ..." if len(cells) > SHOWN else ""
-        return f"{', '.join(cells[:SHOWN])}{more} (row {number} of the file)"
+        columns = {name: self.tested["columns"][name] for name in used}
+        return f"{row_told(columns, number)} (row {number} of the file)"
 
     def words(self) -> dict[str, Any]:
         """Return the sizes of codes, for models that have vectors for them."""

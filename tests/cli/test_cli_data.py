@@ -11,6 +11,11 @@ def test_the_list_has_every_set(tmp_path):
     assert set(found["sets"]) == set(named_sets())
     text = sillar("data", "list").stdout
     assert all(name in text for name in found["sets"])
+    words = "".join(text.split())  # lines are folded
+    for one in found["sets"].values():
+        for key in ("home", "licence", "citation"):
+            assert "".join(one[key].split()) in words
+    assert all(f["sha256"] for s in found["sets"].values() for f in s["files"].values())
 
 
 def test_fetch_and_verify(tmp_path, shared_data):

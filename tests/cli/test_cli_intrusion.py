@@ -76,6 +76,7 @@ def test_the_report_marks_kinds_of_attack_that_are_new(runs, folders):
     assert {kind for kind, _ in rows} == test - {NORMAL}
     assert {kind for kind, new in rows if new} == test - known
     assert test - known
+    assert re.search(r"\w+: duration \d+, protocol_type \w+, service \w+", page)
 
 
 def test_raw_connections_are_judged(runs, folders, tmp_path):
