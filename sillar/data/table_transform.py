@@ -149,14 +149,14 @@ class TableTransform(Encoder):
         found = x[~np.isnan(x)]
         median = float(np.median(found)) if found.size else 0.0
         scaled = _logged(found) if logged else found
-        centre, spread = (scaled.mean(), scaled.std()) if found.size else (0.0, 1.0)
+        centre, spread = _scale(scaled) if found.size else (0.0, 1.0)
         return {
             "name": name,
             "kind": "number",
             "log": logged,
             "fill": median,
-            "centre": float(centre),
-            "spread": float(spread) if spread > 0 else 1.0,
+            "centre": centre,
+            "spread": spread if spread > 0 else 1.0,
             "missing": bool(found.size < x.size),
         }
 
@@ -209,6 +209,16 @@ def _word(cell: Any) -> str:
     return "" if text.lower() in MISSING else text
 
 
+def _scale(x: np.ndarray) -> tuple[float, float]:
+    """Return mean and deviation, finite however large the numbers are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre, spread = float(x.mean()), float(x.std())
+    if math.isfinite(centre) and math.isfinite(spread):
+        return centre, spread
+    most = float(np.abs(x).max())
+    return float((x / most).mean()) * most, float((x / most).std()) * most
+
+
 def _logged(x: np.ndarray) -> np.ndarray:
     return np.sign(x) * np.log1p(np.abs(x))
 
@@ -224,7 +234,11 @@ def _scaled(cells: Sequence[Any], column: Mapping[str, Any]) -> np.ndarray:
     absent = np.isnan(x)
     x = np.where(absent, column["fill"], x)
     x = _logged(x) if column["log"] else x
-    z = np.clip((x - column["centre"]) / column["spread"], -LIMIT, LIMIT)
+    centre, spread = column["centre"], column["spread"]
+    with np.errstate(over="ignore"):
+        z = (x - centre) / spread
+        z = np.where(np.isfinite(z), z, x / spread - centre / spread)
+    z = np.clip(z, -LIMIT, LIMIT)
     parts = [z, absent] if column["missing"] else [z]
     return np.stack(parts, axis=1).astype(np.float32)
 

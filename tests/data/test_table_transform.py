@@ -66,6 +66,17 @@ def test_log_and_limits():
     assert TableTransform().fit({"x": x})({"x": [1e300]})[0, 0] == 10.0
 
 
+def test_the_largest_numbers_there_are_have_a_scale():
+    x = np.array([1.7e308, -1.7e308, 0.0, 1.2e308])
+    transform = TableTransform().fit({"a": x})
+    small = TableTransform().fit({"a": x / 1e308})
+    np.testing.assert_allclose(
+        transform({"a": x}), small({"a": x / 1e308}), rtol=1e-6, atol=1e-6
+    )
+    described = transform.describe()
+    assert TableTransform.build(described).describe() == described
+
+
 def test_constant_and_empty_columns_do_no_harm():
     columns = {"same": ["7"] * 3, "none": ["", "", ""]}
     rows = TableTransform(numbers=["same", "none"]).fit(columns)(columns)
