@@ -24,6 +24,13 @@ class Calibration(NamedTuple):
         gaps = np.abs(self.predicted - self.observed)
         return float(np.average(gaps, weights=self.counts))
 
+    def interval(self, z: float = 1.96) -> tuple[Any, Any]:
+        """Return bounds of the observed shares, 95 % for z = 1.96 (Wilson 1927)."""
+        p, n = self.observed, self.counts
+        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+
 
 def calibration_curve(
     target: ArrayLike,

@@ -145,7 +145,8 @@ def calibration(part: Tested, *, seed: int = 0) -> str:
     axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
     y, p = certainty(part)
     curve = calibration_curve(y, p)
-    error = 1.96 * np.sqrt(curve.observed * (1 - curve.observed) / curve.counts)
+    low, high = curve.interval()
+    error = np.maximum([curve.observed - low, high - curve.observed], 0)  # of rounding
     axes.errorbar(
         *(curve.predicted, curve.observed, error),
         color=HUES[0],
@@ -178,7 +179,7 @@ def values(target: Any, predicted: Any) -> str:
 def _bands(
     axes: Any, part: Tested, classes: Sequence[str], curve: Any, seed: int
 ) -> None:
-    """Draw the curve of class 1 with its band, or those of the largest classes."""
+    """Draw the curve of class 1, or those of the largest classes, with bands."""
     sizes = np.bincount(part.target, minlength=len(classes))
     chosen = [1] if len(classes) == 2 else np.argsort(-sizes)[: len(HUES)].tolist()
     for hue, c in zip(HUES, sorted(chosen), strict=False):
@@ -186,13 +187,12 @@ def _bands(
         if not 0 < y.sum() < len(y):
             continue
         axes.plot(*curve(y, s), color=hue, lw=1.5, label=str(classes[c]))
-        if len(chosen) == 1:
-            draws = [
-                np.interp(GRID, *curve(y[rows], s[rows]))
-                for rows in _resampled(y, seed)
-            ]
-            low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-            axes.fill_between(GRID, low, high, color=hue, alpha=0.2, lw=0)
+        draws = [
+            np.interp(GRID, *curve(y[rows], s[rows])) for rows in _resampled(y, seed)
+        ]
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+        alpha = 0.2 if len(chosen) == 1 else 0.12
+        axes.fill_between(GRID, low, high, color=hue, alpha=alpha, lw=0)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)
 
 

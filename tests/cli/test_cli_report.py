@@ -91,6 +91,15 @@ def test_a_page_with_all_sections_opens_and_its_links_lead_somewhere(digits_run,
     assert page.locator("td img").first.evaluate("i => i.naturalWidth") == 8
 
 
+def test_every_curve_has_a_band(digits_run, tmp_path):
+    """Seven classes are drawn, a curve against the rest with its interval each."""
+    sillar("report", digits_run, "--out", tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    for name in ("roc-curve", "precision-recall-curve"):
+        bands = re.findall(rf'<g id="{name}-FillBetween\w*_\d+">', html)
+        assert len(bands) == 7, name
+
+
 def test_tables_are_sorted_by_a_click(digits_run, read, tmp_path):
     sillar("report", digits_run, "--out", tmp_path / "page.html")
     page = read(tmp_path / "page.html")

@@ -202,6 +202,18 @@ class TestCalibration:
         assert ours.counts.sum() == len(y)
         assert brier_score(y, p) == pytest.approx(metrics.brier_score_loss(y, p))
 
+    def test_bounds_are_wilsons_and_few_rows_are_never_sure(self):
+        y, p = scored()
+        found = calibration_curve(y, p)
+        low, high = found.interval(stats.norm.ppf(0.975))
+        hits = np.rint(found.observed * found.counts).astype(int)
+        for i, (hit, n) in enumerate(zip(hits, found.counts, strict=True)):
+            theirs = stats.binomtest(int(hit), int(n)).proportion_ci(method="wilson")
+            assert (low[i], high[i]) == pytest.approx((theirs.low, theirs.high))
+        low, high = calibration_curve([1, 1], [0.95, 0.97]).interval()
+        assert low[0] < 0.5
+        assert high[0] == 1
+
     def test_the_error_is_the_mean_gap(self):
         y = np.array([1, 0, 1, 1])
         found = calibration_curve(y, [0.9, 0.9, 0.2, 0.2], bins=2)
