@@ -139,6 +139,9 @@ def test_the_threshold_keeps_what_was_promised_on_the_validation_part(rare_run, 
     page = read(rare_run / "report.html")
     row = page.locator("#threshold tbody tr:nth-child(1)").inner_text().split()
     assert row[:2] == ["validation", "1.0000"]
+    rows = page.locator("#data-and-splits tbody tr:nth-child(2)").first.inner_text()
+    assert rows.split()[:2] == ["validation", "360"]
+    assert "chosen on the 360 rows of the validation" in page.inner_text("#threshold")
 
 
 def test_values_have_a_page_too(two_moons, tmp_path, read):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from command_line import as_json, sillar
 
+from sillar.cli.tables import Table
+
 
 @pytest.fixture(scope="module")
 def flows(tmp_path_factory):
@@ -69,6 +71,26 @@ def test_nothing_is_learned_of_the_test_part(flows, run, tmp_path):
         models.append((out / "model.safetensors").read_bytes())
     assert models[0] == models[1]
     assert b"canary" not in models[0]
+
+
+def test_nothing_is_learned_of_rows_of_the_same_file_that_are_tested_on(tmp_path):
+    """A canary and a number without measure in them leave the weights the same."""
+    attacks(tmp_path / "x.csv", 0.3)
+    whole = Table(target="kind", folder=str(tmp_path / "x.csv"))
+    whole.parts(0)
+    head, *lines = (tmp_path / "x.csv").read_text().splitlines()
+    words = [f"tcp,{line}" for line in lines]
+    (tmp_path / "x.csv").write_text("\n".join([f"proto,{head}", *words]) + "\n")
+    for row in whole.tested["rows"]:
+        words[row] = f"canary,1e9,{lines[row].split(',')[1]}"
+    (tmp_path / "y.csv").write_text("\n".join([f"proto,{head}", *words]) + "\n")
+    models = []
+    for name in ("x", "y"):
+        given = ("--data", tmp_path / f"{name}.csv", "--target", "kind", "--epochs", 2)
+        sillar("train", "table", *given, "--out", tmp_path / name)
+        models.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+    assert b"canary" not in models[1]
 
 
 @pytest.mark.parametrize(
