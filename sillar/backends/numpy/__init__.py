@@ -19,6 +19,7 @@ from sillar.backends.numpy import (
     pooling,
     recurrent,
     reductions,
+    rewrite,
     scatter,
     select,
     sharing,
@@ -104,7 +105,8 @@ class NumpyBackend(Backend):
         return np.pad(x, widths, constant_values=value)
 
     def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
-        calls, count = trace.live_calls(), threads.threads()
+        calls = rewrite.rewritten(trace, trace.live_calls())
+        count = threads.threads()
         if count > 1:
             run = parts.compile_parts(trace, calls, self, count=count, reuse=reuse)
             if run is not None:
@@ -119,6 +121,7 @@ plan.INTO.update(
     batch_norm=normalization.batch_norm,
     batch_norm_input=normalization.batch_norm_input,
     conv=convolution.conv,
+    conv_bias=convolution.conv_bias,
     conv_input=convolution.conv_input,
     conv_weight=convolution.conv_weight,
     max_pool=pooling.max_pool,

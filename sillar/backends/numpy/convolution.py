@@ -65,12 +65,24 @@ def conv(
     x: Array, w: Array, window: Window, groups: int = 1, out: Array = None
 ) -> Array:
     """Correlate x (n, h, w, c) with w (kh, kw, c / groups, o): (n, oh, ow, o)."""
+    return conv_bias(x, w, None, window, groups, out)
+
+
+def conv_bias(
+    x: Array,
+    w: Array,
+    bias: Array,
+    window: Window,
+    groups: int = 1,
+    out: Array = None,
+) -> Array:
+    """Return `conv` plus a bias (o,), or None, which is added while it is in cache."""
     shape = (len(x), *window.positions(x.shape[1:3]), w.shape[3])
     x, w, y = _ready(x, w, shape, out)
     kernel = kernel_for(shape, w.shape, window, groups, y.dtype)
 
     def work(part: slice) -> None:
-        kernel.conv(x[part], w, window, groups, y[part])
+        kernel.conv(x[part], w, window, groups, y[part], bias)
 
     threads.share(work, len(x), least=_least(shape, w.shape))
     return _returned(y, out)

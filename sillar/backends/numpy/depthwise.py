@@ -19,7 +19,9 @@ from sillar.backends.numpy.turned import conv_back
 BLOCK = 1 << 17  # elements of the output at a time: 512 KiB in float32
 
 
-def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
+def conv(
+    x: Array, w: Array, window: Window, groups: int, y: Array, bias: Array = None
+) -> None:
     """Write the correlation of x (n, h, w, c) with w (kh, kw, 1, k) into y."""
     kernels = np.repeat(w, y.shape[2], axis=2)  # a whole row: the loops run along it
     for images, rows in _blocks(y):
@@ -29,6 +31,8 @@ def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
         along = kernels.reshape(*window.kernel, *row)
         out = part.reshape(*part.shape[:2], *row)
         np.einsum("nhij...,ij...->nh...", seen, along, out=out)
+        if bias is not None:
+            part += bias
 
 
 def conv_weight(x: Array, g: Array, window: Window, groups: int, dw: Array) -> None:

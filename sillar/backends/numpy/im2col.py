@@ -22,13 +22,17 @@ BLOCK = 1 << 18  # elements of copied windows at a time: 1 MiB in float32
 SHORT = 16  # elements of a window's row from which on it is copied as a run
 
 
-def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
+def conv(
+    x: Array, w: Array, window: Window, groups: int, y: Array, bias: Array = None
+) -> None:
     """Write the correlation of x with w into y (n, oh, ow, k)."""
     kernels = w.reshape(-1, w.shape[3])
     for block in blocks(x, y, window, BLOCK):
         for columns, outputs in _columns(x, y, window, groups, block):
             rows = y[block].reshape(-1, y.shape[3])
             np.matmul(columns, kernels[:, outputs], out=rows[:, outputs])
+        if bias is not None:
+            y[block] += bias
 
 
 def conv_weight(x: Array, g: Array, window: Window, groups: int, dw: Array) -> None:

@@ -245,9 +245,9 @@ def _over_channels(given: Given) -> Split | None:
 
 
 def _conv(given: Given) -> Split | None:
-    first, weight = given.states
-    if isinstance(first, Cut) and first.axis == 0 and weight is None:
-        return Split(first, [None, None])
+    first, *others = given.states
+    if isinstance(first, Cut) and first.axis == 0 and not any(others):
+        return Split(first, [None] * len(given.states))
     return None
 
 
@@ -361,7 +361,7 @@ RULES: dict[str, Rule] = {
     "getitem": _getitem,
     "scatter_add": _scatter,
     "einsum": _einsum,
-    **dict.fromkeys(("conv", "conv_input"), _conv),
+    **dict.fromkeys(("conv", "conv_bias", "conv_input"), _conv),
     "conv_weight": _conv_weight,
     **dict.fromkeys(("channel_squares", "batch_norm_weight"), _over_channels),
     **dict.fromkeys(("attention", "attention_slope"), _images),

@@ -25,11 +25,17 @@ def load(strip: Array, images: Array, top: int, left: int) -> None:
     strip[:, first:last, start:end] = part
 
 
-def store(strip: Array, images: Array, top: int, left: int) -> None:
-    """Copy the strip to (top, left) of the images, but for what is outside."""
+def store(strip: Array, images: Array, top: int, left: int, more: Array = None) -> None:
+    """Copy the strip to (top, left) of the images, but for what is outside.
+
+    What there is `more` is added to each cell, a number for each channel.
+    """
     (first, last), (start, end) = _inside(strip, images, top, left)
     part = images[:, top + first : top + last, left + start : left + end]
-    part[...] = strip[:, first:last, start:end]
+    if more is None:
+        part[...] = strip[:, first:last, start:end]
+    else:
+        np.add(strip[:, first:last, start:end], more, out=part)
 
 
 def add(strip: Array, images: Array, top: int, left: int) -> None:

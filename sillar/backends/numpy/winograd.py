@@ -55,7 +55,9 @@ _AT, _B = np.ascontiguousarray(_A.T), np.ascontiguousarray(_BT.T)
 _GG = np.einsum("jb,ia->jiab", _G, _G).reshape(36, 9).astype(np.float32)
 
 
-def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
+def conv(
+    x: Array, w: Array, window: Window, groups: int, y: Array, bias: Array = None
+) -> None:
     """Write the correlation of x (n, h, w, c) with w (3, 3, c / groups, k) into y."""
     (top, _), (left, _) = window.padding
     u = _kernels(_by_group(w, groups))
@@ -63,7 +65,7 @@ def conv(x: Array, w: Array, window: Window, groups: int, y: Array) -> None:
     for block, inputs, outputs in _blocks(y.shape, groups, *sides):
         inputs.read(x, block, -top, -left)
         np.matmul(inputs.tiles, u, out=outputs.tiles)
-        outputs.write(y, block, 0, 0)
+        outputs.write(y, block, 0, 0, bias)
 
 
 def conv_input(g: Array, w: Array, window: Window, groups: int, dx: Array) -> None:
@@ -217,7 +219,9 @@ class _Writer:
         shape = self.strip[self.end :].shape
         self.rest = take("rest of the strip", shape, np.float32)
 
-    def write(self, y: Array, block: _Block, top: int, left: int) -> None:
+    def write(
+        self, y: Array, block: _Block, top: int, left: int, bias: Array = None
+    ) -> None:
         """Write a block to y, where its first cell is y[:, top, left]."""
         self.along_columns.run()
         self.along_rows.run()
@@ -228,7 +232,8 @@ class _Writer:
             self.rest[...] = strip[self.end :]
             strip = strip[: self.end]
         images = y[block.first : block.first + block.images]
-        store(strip.transpose(2, 0, 1, 3), images, top + STEP * block.row, left)
+        cells = strip.transpose(2, 0, 1, 3)
+        store(cells, images, top + STEP * block.row, left, bias)
 
 
 class _Overlay:

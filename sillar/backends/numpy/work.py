@@ -12,7 +12,7 @@ def work(name: str, shapes: Sequence[Shape], out: Shape) -> int:
     """Return roughly how many arithmetic operations a call is."""
     if name == "matmul":
         return 2 * prod(out) * shapes[0][-1]
-    if name in ("conv", "conv_weight"):
+    if name in ("conv", "conv_bias", "conv_weight"):
         return 2 * prod(out) * prod(shapes[1][:3])
     if name == "conv_input":
         return 2 * prod(shapes[0]) * prod(shapes[1][:3])
