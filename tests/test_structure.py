@@ -120,7 +120,7 @@ def test_a_library_is_imported_in_its_own_place_only(library):
         "mpi4py": ("distributed/mpi/ranks.py",),
         "dask": ("distributed/dask/cluster.py",),
         "distributed": ("distributed/dask/cluster.py",),
-        "sklearn": ("interop/sklearn.py",),
+        "sklearn": ("interop/sklearn.py", "interop/forest.py"),
         "optuna": ("interop/optuna.py",),
         "onnx": ("interop/onnx/",),
         "onnxruntime": ("interop/onnx/",),

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from sillar.cli import show
-from sillar.cli.origin import Kinds, Parts, Source, row_told
+from sillar.cli.origin import Finer, Kinds, Parts, Source, row_told
 from sillar.data import Dataset, TableTransform
 from sillar.detectors import intrusion
 from sillar.detectors.nsl_kdd import (
+    CATEGORIES,
     TEST,
     TEST_21,
     TRAIN,
@@ -63,13 +64,23 @@ class NslKdd(Source):
         """Return the file to test on, and KDDTest-21, the hard half of it."""
         known = self.traffic()
         transform = intrusion.new_transform().fit(known.columns)
+        return [
+            Kinds(_dataset(transform, test, name), test.kinds, frozenset(known.kinds))
+            for name, test in self._tests()
+        ]
+
+    def finer(self) -> Finer:
+        """Return the five categories of connections."""
+        known = self.traffic()
+        x = intrusion.new_transform().fit(known.columns)(known.columns)
+        train = Dataset(x, known.categories, CATEGORIES, self.train)
+        return Finer(train, [test.categories for _, test in self._tests()])
+
+    def _tests(self) -> list[tuple[str, Traffic]]:
         names = [self.test]
         if self.test == TEST and is_there(self.folder, TEST_21):
             names.append(TEST_21)
-        return [
-            Kinds(_dataset(transform, test, name), test.kinds, frozenset(known.kinds))
-            for name, test in ((name, self._read(name)) for name in names)
-        ]
+        return [(name, self._read(name)) for name in names]
 
     def _read(self, name: str) -> Traffic:
         if not self.folder:

@@ -20,24 +20,25 @@ def add_kinds(section: Section, files: Sequence[tuple[Kinds, Tested]]) -> None:
     """
     scored = [(file, told.probabilities[:, 1]) for file, told in files]
     section.table(
-        [_summary(*pair) for pair in scored],
+        [summary(file, score, score >= 0.5) for file, score in scored],
         "New kinds are those that the part to train on does not have",
     )
     file, scores = scored[0]
     section.table(_by_kind(file, scores >= 0.5), f"By kind in {file.part.name}")
 
 
-def _summary(file: Kinds, scores: np.ndarray) -> dict[str, Any]:
-    alarms, truth = scores >= 0.5, file.part.y == 1
+def summary(file: Kinds, scores: np.ndarray, alarms: np.ndarray) -> dict[str, Any]:
+    """Return how well the alarms in a file are told, and those of new kinds."""
+    truth = file.part.y == 1
     new = truth & ~np.isin(file.kinds, list(file.known))
     return {
         "file": file.part.name,
         "rows": len(truth),
         "accuracy": float((alarms == truth).mean()),
         "area under ROC": metrics.roc_auc(file.part.y, scores),
-        "recall": _share(alarms[truth]),
-        "false-alarm rate": _share(alarms[~truth]),
-        "recall of new kinds": _share(alarms[new]),
+        "recall": share(alarms[truth]),
+        "false-alarm rate": share(alarms[~truth]),
+        "recall of new kinds": share(alarms[new]),
     }
 
 
@@ -49,11 +50,12 @@ def _by_kind(file: Kinds, alarms: np.ndarray) -> list[dict[str, Any]]:
             "kind": str(kinds[i]),
             "new": "" if str(kinds[i]) in file.known else "new",
             "rows": int(counts[i]),
-            "recall": _share(alarms[file.kinds == kinds[i]]),
+            "recall": share(alarms[file.kinds == kinds[i]]),
         }
         for i in np.argsort(-counts, kind="stable")
     ]
 
 
-def _share(alarms: np.ndarray) -> float | str:
+def share(alarms: np.ndarray) -> float | str:
+    """Return how many are true of all; nothing of none."""
     return float(alarms.mean()) if len(alarms) else ""

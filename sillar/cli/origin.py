@@ -37,6 +37,13 @@ class Kinds(NamedTuple):
     known: frozenset[str]  # those that were trained on
 
 
+class Finer(NamedTuple):
+    """Rows in more classes than the two that are told; the first is of no alarm."""
+
+    train: Dataset  # the part to train on, in these classes
+    truths: list[np.ndarray]  # of the rows of each file of `kinds`
+
+
 SHOWN = 12  # cells of a row
 RARE = 0.25  # share of a class that is taken for what is looked for
 
@@ -108,6 +115,10 @@ class Source(ABC):
     def kinds(self) -> list[Kinds]:
         """Return the files to test on, if their rows have kinds as well as classes."""
         return []
+
+    def finer(self) -> Finer | None:
+        """Return the classes between the two to tell and the kinds, if there are."""
+        return None
 
 
 class Examples(Source):

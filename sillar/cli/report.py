@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from sillar import train
 from sillar.cli.kinds import add_kinds
-from sillar.cli.origin import Kinds
+from sillar.cli.origin import Source
+from sillar.cli.peers import add_peers
 from sillar.cli.plan import make_loss
 from sillar.cli.recipe import changed, written
 from sillar.cli.record import MODEL, model_of, read_record
@@ -67,8 +68,7 @@ class Material(NamedTuple):
     model: Any
     metrics: dict[str, Any]
     notes: dict[str, Any]
-    kinds: list[Kinds]
-    told: Callable[[int], str | None]  # how a row to test on reads in its file
+    origin: Source
 
 
 def report(
@@ -109,8 +109,7 @@ def material_of(directory: Path, folder: Path | None) -> Material:
     metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
     history = history_of(directory / "metrics.jsonl")
     notes = {**origin.notes, **read_notes(model_of(directory))}
-    said = directory, record, history, parts, model, metrics, notes
-    return Material(*said, origin.kinds(), origin.told)
+    return Material(directory, record, history, parts, model, metrics, notes, origin)
 
 
 def history_of(path: Path) -> list[dict[str, Any]]:
@@ -233,9 +232,11 @@ def _classes(
         given = material.notes.get("threshold")
         section = page.section("Threshold")
         add_threshold(section, part, chosen_on, promise, given, names)
-        if material.kinds:
-            known = [(file, answers_of(material, file.part)) for file in material.kinds]
+        files = [(f, answers_of(material, f.part)) for f in material.origin.kinds()]
+        known = [(file, told) for file, told in files if told is not None]
+        if known:
             add_kinds(page.section("Kinds"), known)
+            add_peers(page, material.origin, material.record["recipe"], known)
     _mistakes(page.section("Worst mistakes"), material, part, names)
 
 
@@ -313,7 +314,7 @@ def _mistakes(
     rows = []
     for mistake in found:
         inputs = np.asarray(x[mistake["row"]])
-        shown: Any = material.told(mistake["row"])
+        shown: Any = material.origin.told(mistake["row"])
         if shown is None:
             shown = ", ".join(f"{v:.4g}" for v in inputs.reshape(-1)[:SHOWN])
         if image:

@@ -95,7 +95,9 @@ def baselines(
     return [
         _majority(y, len(other), classes),
         _one_rule(x, y, other, classes, names),
-        _logistic(x, y, other, classes, seed),
+        Baseline(
+            "logistic regression", logistic_regression(x, y, other, classes, seed)
+        ),
     ]
 
 
@@ -176,7 +178,8 @@ def _one_rule(
     return Baseline("one rule", scores, f"{name} <= {cut:.6g}")
 
 
-def _logistic(x: Any, y: Any, other: Any, classes: int, seed: int) -> Baseline:
+def logistic_regression(x: Any, y: Any, other: Any, classes: int, seed: int) -> Any:
+    """Return probabilities (m, classes) of `other` (m, k), fitted on x (n, k), y."""
     centre, spread = x.mean(axis=0), x.std(axis=0)
     spread[spread == 0] = 1.0
 
@@ -199,4 +202,4 @@ def _logistic(x: Any, y: Any, other: Any, classes: int, seed: int) -> Baseline:
     )
     logits = predict(model, scaled(other)).astype(np.float64)
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return Baseline("logistic regression", raised / raised.sum(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)

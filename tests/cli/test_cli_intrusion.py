@@ -2,7 +2,9 @@
 
 import csv
 import re
+import sys
 
+import numpy as np
 import pytest
 from command_line import as_json, sillar
 
@@ -77,6 +79,49 @@ def test_the_report_marks_kinds_of_attack_that_are_new(runs, folders):
     assert {kind for kind, new in rows if new} == test - known
     assert test - known
     assert re.search(r"\w+: duration \d+, protocol_type \w+, service \w+", page)
+
+
+def cells_of(page, model):
+    """Return the cells of each row of a model, and how often it has one."""
+    rows = re.findall(rf"<tr>\s*<td[^>]*>{model}</td>(.*?)</tr>", page, re.DOTALL)
+    return [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in rows]
+
+
+def test_the_report_has_others_on_the_same_files_and_five_classes(runs, folders):
+    """Of both files: at 0.5 and by cost, and how well the five classes are told."""
+    sillar("report", runs[0])
+    page = (runs[0] / "report.html").read_text()
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads.index("Other models") + 1 == heads.index("5 classes")
+    for name in ("random forest", "logistic regression"):
+        for how in ("at 0.5", "by cost"):
+            assert [len(row) for row in cells_of(page, f"{name}, {how}")] == [5, 5]
+        assert [len(row) for row in cells_of(page, name)][-2:] == [7, 7]
+        assert all(float(row[0]) > 0.5 for row in cells_of(page, f"{name}, at 0.5"))
+    own = cells_of(page, "this model")[-4:]
+    metrics = as_json("evaluate", runs[0])["metrics"]
+    assert float(own[0][0]) == pytest.approx(metrics["accuracy"], abs=1e-4)
+    assert float(own[0][1]) == pytest.approx(metrics["roc_auc"], abs=1e-4)
+    heads = re.findall(r'<button type="button">(\w+)</button>', page)
+    first = heads.index("dos") - 1
+    assert heads[first : first + 5] == ["normal", "dos", "probe", "r2l", "u2r"]
+    test = read_nsl_kdd(folders[0], TEST)
+    right = float(own[2][0])  # of all rows, the share that is in its class
+    recalls = [float(cell) for cell in own[2][2:]]
+    shares = np.bincount(test.categories, minlength=5) / len(test.kinds)
+    assert right == pytest.approx(recalls @ shares, abs=1e-3)
+    assert recalls[0] > 0.5 < recalls[1]
+
+
+def test_without_scikit_learn_one_sentence_stands_for_the_forest(
+    runs, tmp_path, in_process, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    in_process("report", runs[0], "--out", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("a random forest needs the package scikit-learn: pip") == 1
+    assert cells_of(page, "random forest, at 0.5") == []
+    assert len(cells_of(page, "logistic regression, at 0.5")) == 2
 
 
 def test_raw_connections_are_judged(runs, folders, tmp_path):
