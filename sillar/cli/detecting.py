@@ -21,6 +21,7 @@ from sillar.detectors.nsl_kdd import (
     is_there,
     read_nsl_kdd,
 )
+from sillar.detectors.rounds import Rounds
 from sillar.errors import ConfigError
 from sillar.nn import Layer
 
@@ -109,9 +110,9 @@ class Intrusion:
                 raise ConfigError(f"{name} must be an integer >= {least}, got {value}")
 
     def complete(
-        self, model: Layer, origin: Source, fit: Fit, seed: int
+        self, model: Layer, origin: Source, fit: Fit, seed: int, kept: Rounds
     ) -> tuple[Layer, dict[str, Any]]:
-        """Return the detector's model, and notes on it."""
+        """Return the detector's model, and notes on it; `kept` has finished rounds."""
         if not isinstance(origin, NslKdd):
             raise ConfigError('detector: intrusion needs data.source = "nsl-kdd"')
 
@@ -127,6 +128,7 @@ class Intrusion:
             cost=(self.miss, self.false_alarm),
             seed=seed,
             on_round=show.say,
+            kept=kept,
         )
         return found.model, found.notes()
 

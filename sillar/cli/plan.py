@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from sillar.cli.sources import source
 from sillar.core.rng import Rng
 from sillar.data import Dataset
 from sillar.describe import construct, signature
+from sillar.detectors.rounds import Rounds
 from sillar.errors import ConfigError
 from sillar.nn import Layer, Loss
 from sillar.nn.architecture import build
@@ -34,6 +38,7 @@ FIT = (
     "workers",
     "precision",
 )  # of [training], as `fit` has them
+WITHOUT = ("data.folder", "training.workers", "training.track")  # effect on results
 LARGEST = 2**48  # no machine has memory for more parameters
 LOSSES = {
     kind.__name__: kind
@@ -84,12 +89,15 @@ class Plan:
     notes: dict[str, Any]  # what is kept in the model's file
     stopping: list[EarlyStopping]  # none or one
     arguments: dict[str, Any]  # further ones of `fit`
-    complete: Callable[[Layer], tuple[Layer, dict[str, Any]]] | None = None
+    complete: Callable[[Layer, Path], tuple[Layer, dict[str, Any]]] | None = None
 
-    def finish(self) -> None:
-        """Build the detector of the recipe, if any, around the trained model."""
+    def finish(self, directory: Path) -> None:
+        """Build the detector of the recipe, if any, around the trained model.
+
+        What is done of it is kept in the run's directory.
+        """
         if self.complete is not None:
-            self.model, notes = self.complete(self.model)
+            self.model, notes = self.complete(self.model, directory)
             self.notes |= notes
 
 
@@ -100,10 +108,23 @@ def make_plan(recipe: dict[str, Any]) -> Plan:
     origin, seed = source(recipe), recipe["training"]["seed"]
     plan = plan_of(recipe, origin, origin.parts(seed))
     if detector:
-        plan.complete = lambda model: detector.complete(
-            model, origin, lambda part: trained(recipe, origin, part), seed
-        )
+        settings = _settings(recipe, plan.digests["train"])
+
+        def complete(model: Layer, directory: Path) -> tuple[Layer, dict[str, Any]]:
+            train = partial(trained, recipe, origin)
+            kept = Rounds(directory, settings)
+            found: tuple[Layer, dict[str, Any]]
+            found = detector.complete(model, origin, train, seed, kept)
+            return found
+
+        plan.complete = complete
     return plan
+
+
+def _settings(recipe: dict[str, Any], digest: str) -> str:
+    """Return all that a detector's rounds depend on, as one text."""
+    names = {name: value for name, value in leaves(recipe) if name not in WITHOUT}
+    return json.dumps([digest, sorted(names.items())], default=str)
 
 
 def trained(recipe: dict[str, Any], origin: Source, part: Dataset) -> Layer:

@@ -25,6 +25,7 @@ from sillar.cli.record import (
     write_record,
 )
 from sillar.cli.sources import settled
+from sillar.detectors.rounds import forget_rounds
 from sillar.distributed.mpi import Ranks, launched
 from sillar.errors import ConfigError, DataError
 from sillar.train import CSVLog, Run, TensorBoard, fit, save
@@ -142,8 +143,9 @@ def _finish(ranks: Alone, directory: Path, record: dict[str, Any], plan: Plan) -
         wanted = any(stopping.waited >= stopping.patience for stopping in plan.stopping)
         record["failed"] = run.stop and not wanted
         if not record["failed"]:
-            plan.finish()
+            plan.finish(directory)
         save(plan.model, directory / MODEL, **plan.notes)
+        forget_rounds(directory)
         record["metrics"] = _tested(plan, run, record)
     except KeyboardInterrupt:
         show.say(f"go on with: sillar train --resume {shlex.quote(str(directory))}")

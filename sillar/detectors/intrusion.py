@@ -19,6 +19,7 @@ import numpy as np
 from sillar.core.rng import Rng
 from sillar.data import Dataset, TableTransform
 from sillar.detectors.nsl_kdd import NORMAL, Traffic
+from sillar.detectors.rounds import Rounds
 from sillar.errors import DataError
 from sillar.evidence import Threshold, choose_threshold, k_folds
 from sillar.nn import MSE, Dense, Layer, Parallel, ReconstructionError, ReLU, Sequential
@@ -69,15 +70,17 @@ def complete(
     cost: tuple[float, float] = (10.0, 1.0),
     seed: int = 0,
     on_round: Callable[[str], None] = lambda text: None,
+    kept: Rounds | None = None,
 ) -> Detector:
     """Return the detector around a classifier that was trained on `traffic`.
 
     `train` trains another such classifier; `epochs` are the autoencoder's. `cost` is
-    that of a miss and that of a false alarm. `on_round` is told of each round.
+    that of a miss and that of a false alarm. `on_round` is told of each round;
+    `kept` has those that were done before.
     """
     labels = traffic.attacks
     masks = rounds(traffic.kinds, folds, seed)
-    evidence = out_of_type(traffic, train, masks, epochs, seed, on_round)
+    evidence = out_of_type(traffic, train, masks, epochs, seed, on_round, kept)
     weights = logistic(evidence, labels)
     combined = evidence @ weights[:-1] + weights[-1]
     threshold = choose_threshold(labels, combined, cost=cost)
@@ -128,21 +131,34 @@ def out_of_type(
     epochs: int,
     seed: int,
     on_round: Callable[[str], None],
+    kept: Rounds | None = None,
 ) -> np.ndarray:
     """Return the networks' three outputs for each row, trained without its type.
 
     Transform and networks of a round see no row of its mask.
     """
-    found = np.empty((len(traffic.kinds), 3))
-    for i, held in enumerate(masks, 1):
-        on_round(f"round {i}/{len(masks)}: without {_types(traffic.kinds[held])}")
+
+    def outputs(held: np.ndarray) -> np.ndarray:
         known = traffic.take(np.flatnonzero(~held))
         new = traffic.take(np.flatnonzero(held))
         transform = new_transform().fit(known.columns)
         x = transform(known.columns)
         classifier = train(x, known.attacks)
         novelty = autoencoder(x[known.attacks == 0], epochs=epochs, seed=seed)
-        found[held] = predict(beside(classifier, novelty), transform(new.columns))
+        return predict(beside(classifier, novelty), transform(new.columns))
+
+    found = np.empty((len(traffic.kinds), 3))
+    for i, held in enumerate(masks, 1):
+        name = f"round {i}/{len(masks)}"
+        before = None if kept is None else kept.read(i, held)
+        if before is not None:
+            on_round(f"{name}: done before")
+            found[held] = before
+            continue
+        on_round(f"{name}: without {_types(traffic.kinds[held])}")
+        found[held] = outputs(held)
+        if kept is not None:
+            kept.write(i, held, found[held])
     return found
 
 

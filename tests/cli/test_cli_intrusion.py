@@ -2,11 +2,14 @@
 
 import csv
 import re
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import as_json, sillar
+from command_line import as_json, environment, sillar
 
 from sillar.detectors.nsl_kdd import (
     FEATURES,
@@ -17,6 +20,7 @@ from sillar.detectors.nsl_kdd import (
     read_nsl_kdd,
 )
 
+KILLING = str(Path(__file__).with_name("killing.py"))
 QUICK = ("--epochs", 3, "--set", "detector.epochs=3", "--set", "detector.folds=2")
 
 
@@ -141,6 +145,22 @@ def test_evaluate_and_inspect_know_the_detector(runs):
     assert metrics["roc_auc"] > 0.9
     layers = as_json("inspect", runs[0])["file"]
     assert layers["notes"]["threshold"]["value"] == 0.5
+
+
+def test_a_killed_run_goes_on_with_the_next_round(runs, folders, tmp_path):
+    """Killed in the second of two rounds; the model is the same, to the bit."""
+    run = tmp_path / "run"
+    given = ("train", "intrusion", "--data", folders[0], *QUICK, "--out", run)
+    kill = [sys.executable, KILLING, "sillar.detectors.intrusion", "autoencoder", "2"]
+    done = subprocess.run([*kill, *map(str, given)], env=environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in run.glob("round-*")] == ["round-1.safetensors"]
+    said = sillar("train", "--resume", run).stderr
+    assert "round 1/2: done before" in said
+    assert "round 2/2: without" in said
+    models = [(r / "model.safetensors").read_bytes() for r in (runs[0], run)]
+    assert models[0] == models[1]
+    assert list(run.glob("round-*")) == []
 
 
 @pytest.mark.parametrize(
