@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sillar.cli import show
+from sillar.cli.cutting import Keys, confirm, groups_of, times_of
 from sillar.cli.origin import Parts, Source, in_order, row_told
 from sillar.data import Dataset, TableTransform, read_columns
 from sillar.data.columns import Columns
@@ -26,6 +27,9 @@ class Table(Source):
     `folder` may be the file itself. Answers are names of classes, or with `values`
     numbers. `classes` are the names in their order: of two the last is what alarms are
     of; see `in_order` for what they are if they are not given.
+
+    No group of the column `groups` is in two parts; with `time`, each part is later
+    than all that is trained on. Otherwise rows are drawn, each class evenly.
 
     What is learned of the columns (scales, categories, what stands in for missing
     values) is learned from the rows to train on, and is kept in the model's file.
@@ -46,6 +50,8 @@ class Table(Source):
     codes: list[str] | None = None
     values: bool | None = None
     drop: list[str] | None = None
+    groups: str = ""
+    time: str = ""
     found: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     tested: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -73,31 +79,59 @@ class Table(Source):
                 "data: name the column of answers with --target NAME, or data.target"
             )
         columns, y, classes = self._read(self.path, self.classes)
-        rows = Dataset(np.arange(len(y))[:, None], y, classes)
-        if self.test_path:
-            train, tested = rows, None
+        keys = self._keys(columns, self.path)
+        train, tested = _rows(y, classes), None
+        if not self.test_path:
+            train, tested = _cut(train, keys, self.test, self.split_seed)
+        if keys.any and self.validation:
+            train, held = _cut(train, keys, self.validation, seed)
         else:
-            train, tested = rows.split(
-                self.test, seed=self.split_seed, stratify=classes is not None
-            )
-        train, held = divide(train, self.validation or None, seed)
+            train, held = divide(train, self.validation or None, seed)
         if "encoder" not in self.found:
             self.found["encoder"] = self._learned(_rows_of(columns, train))
-        transform = self.found["encoder"]
-        name = Path(self.path or self.folder).stem
-
-        def part(chosen: Dataset, source: Columns) -> Dataset:
-            x = transform(_rows_of(source, chosen))
-            return Dataset(x, chosen.y, classes, name)
-
-        columns_of_test = columns
+        columns_of_test, keys_of_test = columns, keys
         if tested is None:
             columns_of_test, y, _ = self._read(self.test_path, classes)
-            tested = Dataset(np.arange(len(y))[:, None], y, classes)
-        test = part(tested, columns_of_test)
-        self.tested.update(rows=tested.x[:, 0], columns=columns_of_test)
-        validation = None if held is None else part(held, columns)
-        return Parts(part(train, columns), validation, test)
+            keys_of_test = self._keys(columns_of_test, self.test_path)
+            tested = _rows(y, classes)
+        if keys.any:
+            named = {"train": (train, keys), "validation": (held, keys)}
+            named["test"] = tested, keys_of_test
+            confirm({name: (p, k) for name, (p, k) in named.items() if p is not None})
+        test = self._test_part(tested, columns_of_test)
+        validation = None if held is None else self._part(held, columns)
+        return Parts(self._part(train, columns), validation, test)
+
+    def _part(self, chosen: Dataset, columns: Columns) -> Dataset:
+        x = self.found["encoder"](_rows_of(columns, chosen))
+        return Dataset(x, chosen.y, chosen.classes, Path(self.path or self.folder).stem)
+
+    def _test_part(self, tested: Dataset, columns: Columns) -> Dataset:
+        self.tested.update(rows=tested.x[:, 0], columns=columns)
+        return self._part(tested, columns)
+
+    def _keys(self, columns: Columns, path: str) -> Keys:
+        """Return the columns to cut by; they are features only if they are listed."""
+        found: list[np.ndarray | None] = []
+        for name, read in ((self.groups, groups_of), (self.time, times_of)):
+            if name and name not in columns:
+                raise DataError(
+                    f"data: expected a column {name!r:.60} to cut by, got"
+                    f" {', '.join(columns):.200}: check data.groups and data.time"
+                )
+            where = f"{path or self.folder!r}, {name!r:.60}"
+            found.append(read(columns[name], where) if name else None)
+        lists = self.numbers, self.categories, self.log, self.codes, self.drop
+        listed = {name for names in lists for name in names or ()}
+        for name in {self.groups, self.time} - listed:
+            columns.pop(name, None)
+        if not columns:
+            raise DataError(
+                "data: expected a column to learn from, got only the target,"
+                " data.groups and data.time: list one of them in data.numbers or"
+                " data.categories"
+            )
+        return Keys(*found)
 
     def _learned(self, columns: Columns) -> TableTransform:
         """Return what these columns teach; they are of the rows to train on."""
@@ -195,6 +229,19 @@ def _values(answers: Sequence[str], where: str) -> np.ndarray:
                 f" {cell!r:.40}: leave the row away, or data.values for names"
             )
     return y
+
+
+def _rows(y: np.ndarray, classes: Sequence[str] | None) -> Dataset:
+    """Return the numbers of the rows as x, so that cuts say which rows are where."""
+    return Dataset(np.arange(len(y))[:, None], y, classes)
+
+
+def _cut(
+    rows: Dataset, keys: Keys, size: float | int, seed: int
+) -> tuple[Dataset, Dataset]:
+    if keys.any:
+        return keys.cut(rows, size, seed)
+    return rows.split(size, seed=seed, stratify=rows.classes is not None)
 
 
 def _rows_of(columns: Columns, part: Dataset) -> Columns:
