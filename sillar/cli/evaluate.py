@@ -11,7 +11,6 @@ from sillar.cli import show
 from sillar.cli.beside import beside
 from sillar.cli.origin import Parts
 from sillar.cli.plan import make_loss
-from sillar.cli.recipe import changed
 from sillar.cli.record import model_of, read_record
 from sillar.cli.sources import source_of
 from sillar.nn import CrossEntropy, Layer, Loss
@@ -27,10 +26,8 @@ def evaluate(
     model = train.load(model_of(directory)).to(backend or "numpy", device)
     record = read_record(directory)
     recipe = record["recipe"]
-    if folder is not None:
-        recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
-    origin, parts = source_of(recipe, model_of(directory))
     known = record.get("data")
+    origin, parts = source_of(recipe, model_of(directory), folder, known)
     if isinstance(known, dict) and parts.test.digest() != known.get("test"):
         show.say(
             "warning: this is not the data that the run was tested on", style="yellow"

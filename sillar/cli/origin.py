@@ -116,6 +116,10 @@ class Source(ABC):
         """Return the files to test on, if their rows have kinds as well as classes."""
         return []
 
+    def whole(self) -> Dataset | None:
+        """Return all rows to test on, of a file in which no part is set apart."""
+        return None
+
     def finer(self) -> Finer | None:
         """Return the classes between the two to tell and the kinds, if there are."""
         return None

@@ -17,7 +17,7 @@ from sillar.cli.kinds import add_kinds
 from sillar.cli.origin import Source
 from sillar.cli.peers import add_peers
 from sillar.cli.plan import make_loss
-from sillar.cli.recipe import changed, written
+from sillar.cli.recipe import written
 from sillar.cli.record import MODEL, model_of, read_record
 from sillar.cli.sources import source_of
 from sillar.cli.thresholds import add_threshold
@@ -103,9 +103,8 @@ def material_of(directory: Path, folder: Path | None) -> Material:
     model = train.load(model_of(directory))
     record = read_record(directory)
     recipe = record["recipe"]
-    if folder is not None:
-        recipe = changed(recipe, [("data.folder", str(folder.absolute()))])
-    origin, parts = source_of(recipe, model_of(directory))
+    known = record.get("data")
+    origin, parts = source_of(recipe, model_of(directory), folder, known)
     metrics = train.evaluate(model, parts.test, loss=make_loss(recipe))
     history = history_of(directory / "metrics.jsonl")
     notes = {**origin.notes, **read_notes(model_of(directory))}
@@ -189,7 +188,7 @@ def _same(digest: str, known: Any) -> str:
 
 def _is_small(part: Dataset) -> bool:
     width = math.prod(part.x.shape[1:])
-    return 0 < width <= WIDEST and len(part) <= MOST and part.y.ndim == 1
+    return 0 < width <= WIDEST and 0 < len(part) <= MOST and part.y.ndim == 1
 
 
 def _training(section: Section, material: Material) -> None:
@@ -286,7 +285,7 @@ def _calibrated(part: Tested) -> str:
 def _baselines(section: Section, material: Material, key: str) -> None:
     train_part, test = material.parts.train, few(material.parts.test)
     if not (are_for(train_part) and are_for(test)):
-        section.text("Not fitted: the inputs are too many, or are sequences.")
+        section.text("Not fitted: no rows to train on, too many inputs, or sequences.")
         return
     encoder = train.load_encoder(model_of(material.directory))
     names = getattr(encoder, "names", ())

@@ -12,11 +12,13 @@ import numpy as np
 
 from sillar.cli.detecting import NslKdd
 from sillar.cli.origin import Examples, Parts, Source, in_order
+from sillar.cli.recipe import changed
 from sillar.cli.tables import Table
 from sillar.cli.texts import Lines, Text
 from sillar.data import Dataset, digits, mnist, read_csv, read_npz
+from sillar.data.encoder import Encoder
 from sillar.describe import construct
-from sillar.errors import ConfigError, DataError, ShapeError
+from sillar.errors import ConfigError, DataError, ShapeError, SillarError
 from sillar.train import load_encoder
 from sillar.train.evaluate import is_classification
 from sillar.train.scoring import read_notes
@@ -161,11 +163,29 @@ def source(recipe: dict[str, Any]) -> Source:
     return found
 
 
-def source_of(recipe: dict[str, Any], path: Path) -> tuple[Source, Parts]:
-    """Return the source of a recipe, and its parts as the model in `path` has them."""
-    origin = source(recipe)
-    origin.use(load_encoder(path))
-    parts = origin.parts(recipe["training"]["seed"])
+def source_of(
+    recipe: dict[str, Any],
+    path: Path,
+    folder: Path | None = None,
+    digests: dict[str, str] | None = None,
+) -> tuple[Source, Parts]:
+    """Return the source of a recipe, and its parts as the model in `path` has them.
+
+    With other data in `folder`, all of it is tested on if no part of it is set apart
+    for that. `digests` are of the parts that the run was begun with.
+    """
+    seed, encoder = recipe["training"]["seed"], load_encoder(path)
+    if folder is None:
+        origin = source(recipe)
+        origin.use(encoder)
+        parts = origin.parts(seed)
+    else:
+        origin = source(changed(recipe, [("data.folder", str(folder.absolute()))]))
+        origin.use(encoder)
+        found, whole = _parts_elsewhere(origin, seed, digests)
+        if whole is not None:
+            found = Parts(*_trained_on(recipe, encoder, seed, whole), whole)
+        parts = found or origin.parts(seed)
     classes, known = parts.test.classes, read_notes(path).get("classes")
     if classes is not None and known is not None and list(classes) != known:
         raise DataError(
@@ -173,6 +193,30 @@ def source_of(recipe: dict[str, Any], path: Path) -> tuple[Source, Parts]:
             f" {list(classes)!r:.80}: its numbers would mean something else"
         )
     return origin, parts
+
+
+def _parts_elsewhere(
+    origin: Source, seed: int, digests: dict[str, str] | None
+) -> tuple[Parts | None, Dataset | None]:
+    """Return the parts, or all rows instead if these are not the run's own rows."""
+    try:
+        parts = origin.parts(seed)
+    except SillarError:  # too few rows to cut, or no column to cut by
+        return None, origin.whole()
+    return parts, None if parts.digests() == digests else origin.whole()
+
+
+def _trained_on(
+    recipe: dict[str, Any], encoder: Encoder | None, seed: int, whole: Dataset
+) -> tuple[Dataset, Dataset | None]:
+    """Return the run's own parts to train on and to validate; no rows without them."""
+    first = source(recipe)
+    first.use(encoder)
+    try:
+        train, validation, _ = first.parts(seed)
+    except SillarError:  # the file is not here any more
+        return whole.take(np.zeros(0, np.int64)), None
+    return train, validation
 
 
 def settled(recipe: dict[str, Any], train: Dataset) -> dict[str, Any]:

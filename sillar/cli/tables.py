@@ -102,6 +102,12 @@ class Table(Source):
         validation = None if held is None else self._part(held, columns)
         return Parts(self._part(train, columns), validation, test)
 
+    def whole(self) -> Dataset | None:
+        if self.test_path:
+            return None
+        columns, y, classes = self._read(self.path, self.classes)
+        return self._test_part(_rows(y, classes), columns)
+
     def _part(self, chosen: Dataset, columns: Columns) -> Dataset:
         x = self.found["encoder"](_rows_of(columns, chosen))
         return Dataset(x, chosen.y, chosen.classes, Path(self.path or self.folder).stem)

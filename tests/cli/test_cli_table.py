@@ -185,6 +185,56 @@ def test_other_data_is_numbered_and_scaled_alike(tmp_path):
     assert f">{other['metrics']['accuracy']:.4f}<" in page
 
 
+@pytest.fixture
+def rare(tmp_path):
+    """Return a folder with a table of rare attacks, and a run on it."""
+    (tmp_path / "first").mkdir()
+    attacks(tmp_path / "first" / "x.csv", 0.1)
+    given = ("--data", tmp_path / "first" / "x.csv", "--target", "kind", "--epochs", 3)
+    sillar("train", "table", *given, "--out", tmp_path / "run")
+    return tmp_path
+
+
+def support(metrics):
+    return [row["support"] for row in metrics["per_class"]]
+
+
+def test_all_of_another_file_is_tested_on(rare):
+    """Baselines are still of the rows the run was trained on."""
+    attacks(rare / "other.csv", 0.3, 200)
+    found = as_json("evaluate", rare / "run", "--data", rare / "other.csv")["metrics"]
+    assert support(found) == [140, 60]
+    majority = next(b for b in found["baselines"] if b["model"] == "majority")
+    assert majority["accuracy"] == 0.7  # "usual", as where it was trained
+    attacks(rare / "few.csv", 0.5, 2)
+    two = as_json("evaluate", rare / "run", "--data", rare / "few.csv")["metrics"]
+    assert support(two) == [1, 1]
+    sillar("report", rare / "run", "--data", rare / "other.csv")
+    page = (rare / "run" / "report.html").read_text()
+    assert f">{found['accuracy']:.4f}<" in page
+    assert re.search(r"<td[^>]*>test</td><td[^>]*>200</td>", page)
+    assert "chosen on the 64 rows of the validation" in page
+
+
+def test_the_same_file_elsewhere_is_not_another(rare):
+    """What was trained on there is not tested on."""
+    (rare / "first").rename(rare / "moved")
+    again = as_json("evaluate", rare / "run", "--data", rare / "moved" / "x.csv")
+    record = json.loads((rare / "run" / "run.json").read_text())
+    assert again["metrics"]["loss"] == record["metrics"]["loss"]
+    assert sum(support(again["metrics"])) == 80
+
+
+def test_another_file_is_enough_where_the_first_is_gone(rare):
+    (rare / "first" / "x.csv").unlink()
+    attacks(rare / "other.csv", 0.3, 200)
+    found = as_json("evaluate", rare / "run", "--data", rare / "other.csv")["metrics"]
+    assert support(found) == [140, 60]
+    assert "baselines" not in found
+    sillar("report", rare / "run", "--data", rare / "other.csv")
+    assert "Not fitted" in (rare / "run" / "report.html").read_text()
+
+
 def test_other_words_are_refused_by_a_model_of_text(tmp_path, in_process):
     (tmp_path / "a.txt").write_text("to be or not to be. " * 200)
     (tmp_path / "b.txt").write_text("que sera, sera. " * 200)
