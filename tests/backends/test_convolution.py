@@ -14,7 +14,6 @@ from sillar.backends.numpy import (
     im2col,
     plan,
     scratch,
-    threads,
     winograd,
 )
 from sillar.errors import ConfigError
@@ -271,17 +270,6 @@ def test_results_are_the_same_to_the_bit_with_threads_of_ones_own():
     assert len(results) == 15
     for got in results:
         assert all(map(np.array_equal, expected, got))
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_shares_of_a_batch_give_the_whole(count, monkeypatch):
-    x, w, g = operands((7, 20, 20, 32), 32, WINDOW, 1, "float32")
-    expected = by_torch(x, w, g, WINDOW, 1)
-    monkeypatch.setattr(threads._settings, "count", count)
-    monkeypatch.setattr(convolution, "WORTH", 1)
-    first = three(x, w, g)
-    assert max(map(error, expected, first)) <= 5e-6
-    assert all(map(np.array_equal, first, three(x, w, g)))
 
 
 def test_operands_may_be_views_and_of_two_types():

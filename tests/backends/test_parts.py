@@ -268,24 +268,6 @@ def test_the_number_of_threads_is_checked():
             sl.set_threads(wrong)
 
 
-def test_shares_cover_everything_once_and_do_not_nest():
-    seen, inner = [], []
-
-    def work(share):
-        seen.append(share)
-        threads.share(inner.append, 10)
-
-    threads.share(work, 7)
-    assert sorted(i for s in seen for i in range(7)[s]) == list(range(7))
-    assert len(seen) == threads.threads()
-    assert inner == [slice(0, 10)] * len(seen)
-    seen.clear()
-    threads.share(seen.append, 7, least=4)
-    assert seen == [slice(0, 7)]
-    threads.share(seen.append, 0)
-    assert seen[1:] == [slice(0, 0)]
-
-
 RECURRENT = (
     nn.LSTM(3, 4, layers=2, bidirectional=True, dropout=0.2),
     *(nn.GRU(8, 5, bias=False), nn.GRU(5, 4, bidirectional=True, last=True)),

@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 
 from sillar.backends import Backend, backend_of
-from sillar.backends.numpy import recurrent, threads
+from sillar.backends.numpy import recurrent
 
 NUMPY = backend_of(np.zeros(1))
 GATES = {"lstm": 4, "gru": 3}
 every_cell = pytest.mark.parametrize("cell", GATES)
-
-
-@pytest.fixture(autouse=True, params=[1, 2])
-def count(request, monkeypatch):
-    monkeypatch.setattr(threads._settings, "count", request.param)
 
 
 def drawn(cell, steps, n_in, batch, hidden, dtype="float64"):

@@ -1,4 +1,4 @@
-"""Convolution and its two gradients: which kernel does the work, on which threads.
+"""Convolution and its two gradients: which kernel does the work.
 
 Channels come last. The kernels are files beside this one, each with the same three
 functions; every one writes into memory that it is given. What they need besides, each
@@ -8,17 +8,14 @@ the image's width, or the transformed kernels, are larger.
 
 from __future__ import annotations
 
-from math import prod
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from sillar.backends.base import Array, Pair, Window
-from sillar.backends.numpy import depthwise, im2col, threads, winograd
+from sillar.backends.numpy import depthwise, im2col, winograd
 from sillar.errors import ConfigError
-
-WORTH = 1e6  # multiplications that take longer than to wake another thread
 
 
 class _Settings:
@@ -80,11 +77,7 @@ def conv_bias(
     shape = (len(x), *window.positions(x.shape[1:3]), w.shape[3])
     x, w, y = _ready(x, w, shape, out)
     kernel = kernel_for(shape, w.shape, window, groups, y.dtype)
-
-    def work(part: slice) -> None:
-        kernel.conv(x[part], w, window, groups, y[part], bias)
-
-    threads.share(work, len(x), least=_least(shape, w.shape))
+    kernel.conv(x, w, window, groups, y, bias)
     return _returned(y, out)
 
 
@@ -99,11 +92,7 @@ def conv_input(
     """Return the gradient of `conv` for its input of `size`, from g (n, oh, ow, o)."""
     g, w, dx = _ready(g, w, (len(g), *size, w.shape[2] * groups), out)
     kernel = kernel_for(g.shape, w.shape, window, groups, dx.dtype)
-
-    def work(part: slice) -> None:
-        kernel.conv_input(g[part], w, window, groups, dx[part])
-
-    threads.share(work, len(g), least=_least(g.shape, w.shape))
+    kernel.conv_input(g, w, window, groups, dx)
     return _returned(dx, out)
 
 
@@ -114,15 +103,7 @@ def conv_weight(
     shape = (*window.kernel, x.shape[-1] // groups, g.shape[-1])
     x, g, dw = _ready(x, g, shape, out)
     kernel = kernel_for(g.shape, shape, window, groups, dw.dtype)
-    sums: dict[int, Array] = {}  # one for each thread, by the images it starts with
-
-    def work(part: slice) -> None:
-        sums[part.start] = dw if part.start == 0 else np.empty_like(dw)
-        kernel.conv_weight(x[part], g[part], window, groups, sums[part.start])
-
-    threads.share(work, len(x), least=_least(g.shape, shape))
-    for start in sorted(sums)[1:]:
-        dw += sums[start]
+    kernel.conv_weight(x, g, window, groups, dw)
     return _returned(dw, out)
 
 
@@ -142,9 +123,3 @@ def _returned(result: Array, out: Array) -> Array:
         return result
     out[...] = result
     return out
-
-
-def _least(shape: tuple[int, ...], w: tuple[int, ...]) -> int:
-    """Return how many images are enough work for a thread."""
-    each = prod(shape[1:]) * prod(w[:3])
-    return 1 + int(WORTH / max(1, each))

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array, Pair, Window
-from sillar.backends.numpy import threads
 from sillar.backends.numpy.scratch import few_buffers, take
 from sillar.backends.numpy.strips import blocks, taps
 
 BLOCK = 1 << 17  # elements of windows at a time: 0.5 MiB in float32
-WORTH = 1 << 17  # elements that take longer than to wake another thread
 
 
 def max_pool(x: Array, window: Window, out: Array = None) -> Array:
@@ -133,13 +131,10 @@ def max_unplace(
     each = max(1, places[:1].size * window.kernel[0] * window.kernel[1])
     step = max(1, BLOCK // each)
 
-    def share(part: slice) -> None:
-        with few_buffers():
-            for i in range(part.start, part.stop, step):
-                images = slice(i, min(i + step, part.stop))
-                work(dx[images], g[images], places[images])
-
-    threads.share(share, len(places), least=1 + WORTH // each)
+    with few_buffers():
+        for i in range(0, len(places), step):
+            images = slice(i, i + step)
+            work(dx[images], g[images], places[images])
     return dx
 
 
@@ -196,17 +191,10 @@ def _room(like: Array, shape: tuple[int, ...], out: Array) -> Any:
 def _in_blocks(work: Callable[..., None], window: Window, *arrays: Array) -> None:
     """Call work(*parts) on blocks of images; the last array is that of the places."""
     *inputs, places = arrays
-
-    def share(part: slice) -> None:
-        own = [array[part] for array in inputs]
-        target = places[part]
-        with few_buffers():
-            for images, rows in blocks(target, target, window, BLOCK):
-                seen = slice(
-                    rows.start * window.stride[0],
-                    (rows.stop - 1) * window.stride[0] + window.kernel[0],
-                )
-                work(*(array[images, seen] for array in own), target[images, rows])
-
-    each = max(1, places[:1].size * window.kernel[0] * window.kernel[1])
-    threads.share(share, len(places), least=1 + WORTH // each)
+    with few_buffers():
+        for images, rows in blocks(places, places, window, BLOCK):
+            seen = slice(
+                rows.start * window.stride[0],
+                (rows.stop - 1) * window.stride[0] + window.kernel[0],
+            )
+            work(*(array[images, seen] for array in inputs), places[images, rows])

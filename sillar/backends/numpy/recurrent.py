@@ -339,13 +339,8 @@ def _blocks(batch: int) -> Sequence[slice]:
 
 
 def _each_block(work: Callable[[slice], None], batch: int, weights: int) -> None:
-    """Call work(block) for all blocks, on threads; short products have one each."""
-    blocks = _blocks(batch)
-
-    def share(places: slice) -> None:
-        for b in blocks[places]:
-            work(b)
-
+    """Call work(block) for all blocks; short products are done by one thread."""
     short = weights * batch < SHORT
     with threads.single_threaded_blas() if short else nullcontext():
-        threads.share(share, len(blocks))
+        for b in _blocks(batch):
+            work(b)

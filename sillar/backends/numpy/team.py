@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array
-from sillar.backends.numpy import sharing, threads
+from sillar.backends.numpy import sharing
 from sillar.backends.numpy.sharing import lasts, shared
 from sillar.errors import BackendError
 
@@ -232,8 +232,7 @@ def _bury(number: int) -> None:
 
 def _outcome(task: Callable[[], Any]) -> BaseException | None:
     try:
-        with threads.alone():
-            task()
+        task()
     except BaseException as failure:
         return failure
     return None

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import partial
-from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
@@ -65,7 +63,6 @@ class _Pool:
 class _Place(threading.local):
     """Whether this thread is at work on one of several tasks, others beside it."""
 
-    inside = False
     beside = False
 
 
@@ -75,23 +72,12 @@ _place = _Place()
 def _outcome(task: Callable[[], Any]) -> BaseException | None:
     before, _place.beside = _place.beside, True
     try:
-        with alone():
-            task()
+        task()
     except BaseException as failure:
         return failure
     finally:
         _place.beside = before
     return None
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Context in which nothing is shared with further threads."""
-    before, _place.inside = _place.inside, True
-    try:
-        yield
-    finally:
-        _place.inside = before
 
 
 class _Settings:
@@ -150,21 +136,6 @@ def block(size: int) -> int:
 def run(tasks: Sequence[Callable[[], Any]]) -> None:
     """Do all tasks at once, on as many threads; raise what one of them raised."""
     _settings.pool.run(tasks)
-
-
-def share(work: Callable[[slice], Any], n: int, *, least: int = 1) -> None:
-    """Call work(slice) on shares of range(n), `least` or more each, on threads.
-
-    A thread that is at work on a task already, such as a part of a batch, does all of
-    it by itself. What `work` computes must not depend on where it is cut.
-    """
-    count = 1 if _place.inside else min(threads(), n // max(least, 1))
-    if count < 2:
-        work(slice(0, n))
-        return
-    ends = [n * k // count for k in range(count + 1)]
-    with single_threaded_blas():
-        run([partial(work, slice(*pair)) for pair in pairwise(ends)])
 
 
 @contextmanager
