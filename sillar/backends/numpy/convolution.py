@@ -4,6 +4,9 @@ Channels come last. The kernels are files beside this one, each with the same th
 functions; every one writes into memory that it is given. What they need besides, each
 thread keeps for the next call: 1 to 6 MiB, and more only if a single row of tiles over
 the image's width, or the transformed kernels, are larger.
+
+Their products are short. BLAS's own threads would gain little by them, and then look
+for work for some time, in the way of others.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sillar.backends.base import Array, Pair, Window
-from sillar.backends.numpy import depthwise, im2col, winograd
+from sillar.backends.numpy import depthwise, im2col, threads, winograd
 from sillar.errors import ConfigError
 
 
@@ -77,7 +80,8 @@ def conv_bias(
     shape = (len(x), *window.positions(x.shape[1:3]), w.shape[3])
     x, w, y = _ready(x, w, shape, out)
     kernel = kernel_for(shape, w.shape, window, groups, y.dtype)
-    kernel.conv(x, w, window, groups, y, bias)
+    with threads.single_threaded_blas():
+        kernel.conv(x, w, window, groups, y, bias)
     return _returned(y, out)
 
 
@@ -92,7 +96,8 @@ def conv_input(
     """Return the gradient of `conv` for its input of `size`, from g (n, oh, ow, o)."""
     g, w, dx = _ready(g, w, (len(g), *size, w.shape[2] * groups), out)
     kernel = kernel_for(g.shape, w.shape, window, groups, dx.dtype)
-    kernel.conv_input(g, w, window, groups, dx)
+    with threads.single_threaded_blas():
+        kernel.conv_input(g, w, window, groups, dx)
     return _returned(dx, out)
 
 
@@ -103,7 +108,8 @@ def conv_weight(
     shape = (*window.kernel, x.shape[-1] // groups, g.shape[-1])
     x, g, dw = _ready(x, g, shape, out)
     kernel = kernel_for(g.shape, shape, window, groups, dw.dtype)
-    kernel.conv_weight(x, g, window, groups, dw)
+    with threads.single_threaded_blas():
+        kernel.conv_weight(x, g, window, groups, dw)
     return _returned(dw, out)
 
 
