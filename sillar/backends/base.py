@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -96,6 +96,10 @@ class Backend(ABC):
     def on_host(self) -> bool:
         """Say whether reading an array waits for no device."""
         return True
+
+    def simplified(self, trace: Any, calls: Sequence[Any]) -> list[Any]:
+        """Return calls that do the same as those of a traced step, with less to do."""
+        return [*calls]
 
     @property
     def fast_half(self) -> bool:

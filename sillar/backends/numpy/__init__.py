@@ -68,6 +68,7 @@ class NumpyBackend(Backend):
     scatter_add = staticmethod(scatter.scatter_add)
     where = staticmethod(select.where)
     sum = staticmethod(reductions.sum)
+    simplified = staticmethod(rewrite.simplified)
     half = staticmethod(half.half)
     narrow = staticmethod(narrow)
     widen = staticmethod(widen)
@@ -105,7 +106,7 @@ class NumpyBackend(Backend):
         return np.pad(x, widths, constant_values=value)
 
     def compile(self, trace: Any, *, reuse: bool) -> Callable[..., tuple[Array, ...]]:
-        calls = rewrite.rewritten(trace, trace.live_calls())
+        calls = self.simplified(trace, trace.live_calls())
         count = threads.threads()
         if count > 1:
             run = parts.compile_parts(trace, calls, self, count=count, reuse=reuse)

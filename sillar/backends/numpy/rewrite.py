@@ -14,7 +14,7 @@ from sillar.backends.base import Array, Window
 from sillar.backends.numpy.convolution import conv_bias
 
 
-def rewritten(trace: Any, calls: Sequence[Any]) -> list[Any]:
+def simplified(trace: Any, calls: Sequence[Any]) -> list[Any]:
     """Return calls that do the same as these."""
     calls = _Calls(trace, calls).with_relu_after_pooling()
     return _Calls(trace, calls).with_bias_in_convolution()
