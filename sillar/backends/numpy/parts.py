@@ -82,9 +82,7 @@ class _Schedule:
         self, trace: Any, calls: Sequence[Any], homes: dict[int, Array], count: int
     ) -> None:
         self.count, self.stretches = count, list[Stretches]()
-        self.sums: dict[
-            int, int
-        ] = {}  # what parts read of a whole value, and its number
+        self.sums: dict[int, int] = {}  # what parts know as a value's sum: the value
         self.trace, self.kinds, self.constants = trace, [*trace.kinds], homes
         self.states: dict[int, State] = _cut_arguments(trace)
         first = next(i for i, s in self.states.items() if s)
