@@ -35,9 +35,11 @@ from sillar.evidence import (
 from sillar.evidence.baselines import are_for, few, headline
 from sillar.evidence.findings import (
     Tested,
+    class_intervals,
     intervals,
     tested,
     value_intervals,
+    with_intervals,
     worst,
 )
 from sillar.evidence.page import Page, Section
@@ -255,7 +257,8 @@ def _metrics(
             "The rarest class has less than 5 % of the rows, so accuracy says little.",
             warn=True,
         )
-    section.table(material.metrics["per_class"], "By class")
+    each = zip(material.metrics["per_class"], class_intervals(part), strict=True)
+    section.table([with_intervals(*row) for row in each], "By class, the same")
     matrix = material.metrics["confusion_matrix"]
     section.pictures(
         (

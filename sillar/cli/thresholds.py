@@ -10,7 +10,8 @@ import numpy as np
 from sillar.cli.origin import RARE
 from sillar.errors import ConfigError
 from sillar.evidence import choose_threshold
-from sillar.evidence.findings import Tested
+from sillar.evidence.bootstrap import bootstrap_each
+from sillar.evidence.findings import RESAMPLES, Tested, with_intervals
 from sillar.evidence.page import Section
 
 
@@ -37,7 +38,8 @@ def add_threshold(
         kept = {"recall": "recall", "precision": "precision"}
         kept["false_alarm_rate"] = "false-alarm rate"
         rows = [{"part": "where it was chosen"}]
-        rows[0] |= {title: given.get(name, "") for name, title in kept.items()}
+        for name, title in kept.items():
+            rows[0] |= {title: given.get(name, ""), f"{title}, 95 %": ""}
         rows[0] |= {"missed": "", "false alarms": ""}
     elif validation is None:
         section.text(
@@ -71,15 +73,22 @@ def _say_of_what(section: Section, test: Tested, names: Sequence[str]) -> None:
 def _row(name: str, part: Tested, value: float) -> dict[str, Any]:
     alarms = (part.probabilities[:, 1] >= value).astype(np.int64)
     true = part.target
+    found = bootstrap_each(_rates, true, alarms, resamples=RESAMPLES, stratify=True)
+    names = "recall", "precision", "false-alarm rate"
+    known = dict(zip(names, found, strict=True))
+    values = {what: each.value for what, each in known.items()}
+    row = with_intervals({"part": name, **values}, known)
+    row["missed"] = int((true & (1 - alarms)).sum())
+    row["false alarms"] = int((alarms & (1 - true)).sum())
+    return row
+
+
+def _rates(true: Any, alarms: Any) -> list[float]:
+    """Return the recall, the precision and the false-alarm rate."""
     hits, false = int((alarms & true).sum()), int((alarms & (1 - true)).sum())
-    return {
-        "part": name,
-        "recall": hits / max(1, int(true.sum())),
-        "precision": hits / max(1, hits + false),
-        "false-alarm rate": false / max(1, int((1 - true).sum())),
-        "missed": int(true.sum()) - hits,
-        "false alarms": false,
-    }
+    sizes = int(true.sum()), hits + false, int((1 - true).sum())
+    parts = zip((hits, hits, false), sizes, strict=True)
+    return [count / max(1, size) for count, size in parts]
 
 
 def parse_promise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,18 +42,42 @@ def bootstrap(
     stratified, each class of a target (n,) keeps its size, so that a rare class is in
     every draw. A draw for which the metric is nan is left out.
     """
+    options = {"groups": groups, "stratify": stratify, "seed": seed}
+    options |= {"confidence": confidence, "resamples": resamples}
+    (found,) = bootstrap_each(
+        lambda true, guess: [metric(true, guess)], target, predicted, **options
+    )
+    return found
+
+
+def bootstrap_each(
+    metrics: Callable[[Any, Any], Sequence[float]],
+    target: ArrayLike,
+    predicted: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    groups: ArrayLike | None = None,
+    stratify: bool = False,
+    seed: int = 0,
+) -> list[Interval]:
+    """Return what `bootstrap` does for several metrics that are computed together."""
     true, guess = np.asarray(target), np.asarray(predicted)
     _check(true, guess, confidence, resamples)
     if groups is not None and stratify:
         raise ConfigError("bootstrap: draw whole groups or by class, not both")
     draw = _draws(true, None if groups is None else np.asarray(groups), stratify)
-    values = np.empty(resamples)
+    drawn = []
     for i in range(resamples):
         rows = draw(Rng(seed).split("bootstrap", i).generator())
-        values[i] = metric(true[rows], guess[rows])
-    values = values[~np.isnan(values)]
-    value, tail = float(metric(true, guess)), (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail]) if values.size else (np.nan,) * 2
+        drawn.append(metrics(true[rows], guess[rows]))
+    columns = zip(metrics(true, guess), np.transpose(drawn), strict=True)
+    return [_interval(float(value), each, confidence) for value, each in columns]
+
+
+def _interval(value: float, drawn: Any, confidence: float) -> Interval:
+    known, tail = drawn[~np.isnan(drawn)], (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail]) if known.size else (np.nan,) * 2
     return Interval(value, float(low), float(high), confidence)
 
 

@@ -52,9 +52,8 @@ def _svg(figure: Any) -> str:
     buffer = io.StringIO()
     options = {"svg.fonttype": "none", "svg.hashsalt": figure.title}
     with matplotlib.rc_context(options), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing"
-        )  # the reader's fonts count
+        # what counts are the fonts of whoever reads the page
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sillar.errors import ShapeError
-from sillar.evidence.bootstrap import Interval, bootstrap
+from sillar.evidence.bootstrap import Interval, bootstrap, bootstrap_each
 from sillar.train import metrics as m
 
 WORST = 12  # mistakes that are shown
@@ -71,6 +71,40 @@ def intervals(part: Tested, *, seed: int = 0) -> dict[str, Interval]:
                 seed=seed,
             )
     return found
+
+
+def class_intervals(part: Tested, *, seed: int = 0) -> list[dict[str, Interval]]:
+    """Return precision, recall and F1 of each class with 95 % intervals."""
+    n = part.probabilities.shape[1]
+
+    def scores(true: Any, guess: Any) -> Any:
+        pairs = np.bincount(true * n + guess, minlength=n * n).reshape(n, n)
+        hits, said, there = pairs.diagonal(), pairs.sum(axis=0), pairs.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.stack([hits / said, hits / there, 2 * hits / (said + there)])
+
+    found = bootstrap_each(
+        lambda true, guess: scores(true, guess).T.reshape(-1),
+        *(part.target, part.guesses),
+        **{"resamples": RESAMPLES, "stratify": True, "seed": seed},
+    )
+    names = "precision", "recall", "f1"
+    each = [found[3 * c : 3 * c + 3] for c in range(n)]
+    return [dict(zip(names, three, strict=True)) for three in each]
+
+
+def with_intervals(
+    row: Mapping[str, Any], found: Mapping[str, Interval]
+) -> dict[str, Any]:
+    """Return a row of a table with the intervals beside the values they are of."""
+    whole: dict[str, Any] = {}
+    for name, value in row.items():
+        whole[name] = value
+        if name in found:
+            _, low, high, _ = found[name]
+            bounds = "" if np.isnan(low) else f"{low:.4f} to {high:.4f}"
+            whole[f"{name}, 95 %"] = bounds
+    return whole
 
 
 def value_intervals(

@@ -25,7 +25,7 @@ def names(monkeypatch):
         found[:] = [rewrite._name(call) for call in calls]
         return calls
 
-    monkeypatch.setattr(backend, "simplified", noted, raising=False)
+    monkeypatch.setattr(backend, "simplified", noted)
     return found
 
 
@@ -115,7 +115,7 @@ CONVOLUTIONS = {
 def test_a_bias_is_added_by_the_convolution(name, batch, names):
     layer = CONVOLUTIONS[name].init(sl.Rng(0))
     layer.bias.data[...] = images(*layer.bias.shape)
-    x = images(batch, 23, 21, layer.c_in if hasattr(layer, "c_in") else 4)
+    x = images(batch, 23, 21, 1 if name == "windows" else 4)
     same(lambda x: sl.tanh(layer(x)), x, tuple(layer.parameters().values()))
     assert "conv_bias" in names
     assert "conv" not in names

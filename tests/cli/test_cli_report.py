@@ -104,8 +104,8 @@ def test_tables_are_sorted_by_a_click(digits_run, read, tmp_path):
     sillar("report", digits_run, "--out", tmp_path / "page.html")
     page = read(tmp_path / "page.html")
     table = page.locator("table").filter(has_text="support")
-    column = table.locator("tbody tr td:nth-child(3)")
-    head = table.locator("th:nth-child(3) button")
+    column = table.locator("tbody tr td:nth-child(4)")
+    head = table.locator("th:nth-child(4) button")
     for direction in (1, -1):
         head.click()
         values = [float(text) for text in column.all_inner_texts()]

@@ -24,6 +24,7 @@ from sillar.evidence import (
     check_splits,
     choose_threshold,
     cross_validate,
+    findings,
     headline,
     k_folds,
 )
@@ -517,3 +518,31 @@ def test_baselines_look_at_no_more_rows_than_they_have_time_for(monkeypatch):
     monkeypatch.setattr(module, "_one_rule", lambda x, *rest: seen.append(len(x)))
     baselines(rows, rows)
     assert seen == [50]
+
+
+def test_scores_by_class_have_intervals_of_their_own():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 300)
+    p = np.eye(4)[np.where(rng.random(300) < 0.7, y, rng.integers(0, 3, 300))]
+    part = findings.Tested(
+        y, p
+    )  # of the fourth class there is no row, and none is predicted
+    found = findings.class_intervals(part)
+    assert len(found) == 4
+    for name in ("precision", "recall", "f1"):
+        theirs = getattr(metrics, f"{name}_score")
+        for c, expected in enumerate(theirs(y, part.guesses, average=None)):
+            interval = found[c][name]
+            assert interval.value == pytest.approx(expected)
+            assert interval.low < interval.value < interval.high
+    alone = bootstrap(
+        lambda true, guess: metrics.recall_score(true, guess, average=None)[1],
+        *(y, part.guesses),
+        **{"resamples": findings.RESAMPLES, "stratify": True},
+    )
+    assert found[1]["recall"] == pytest.approx(alone)
+    assert (
+        findings.with_intervals({"class": "x", "f1": 0.0}, found[3])["f1, 95 %"] == ""
+    )
+    row = findings.with_intervals({"class": "x", "recall": 1.0, "support": 3}, found[0])
+    assert list(row) == ["class", "recall", "recall, 95 %", "support"]
